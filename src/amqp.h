@@ -1,0 +1,274 @@
+/*-------------------------------------------------------------------------
+ *
+ * amqp.h
+ *		The transport: one AMQP 0-9-1 connection with one channel.
+ *
+ * amqp.c is the only file that includes rabbitmq-c.  It knows no SQL and
+ * nothing of profiles.  Two rules hold for every function:
+ *
+ * - no call blocks except those that say "waits".  Those wait on MyLatch and
+ *   the socket with a deadline and run CHECK_FOR_INTERRUPTS() (so they may
+ *   throw on SIGTERM; a PiAmqp is freed by pi_amqp_close() or at process
+ *   exit, never by a memory context).
+ * - trouble with the broker is a return value, never ereport(ERROR).  After
+ *   a failure that says the connection is dead, only pi_amqp_error() and
+ *   pi_amqp_close() may be called.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PI_AMQP_H
+#define PI_AMQP_H
+
+#include "datatype/timestamp.h"
+
+typedef struct PiAmqp PiAmqp;
+
+typedef enum PiAmqpErrorKind
+{
+	PI_AMQP_NONE,
+	PI_AMQP_BAD_URL,
+	PI_AMQP_NETWORK,			/* resolve, connect, reset, timeout */
+	PI_AMQP_TLS,				/* handshake or certificate refused */
+	PI_AMQP_LOGIN,				/* access refused at login */
+	PI_AMQP_VHOST,				/* virtual host missing or not open to us */
+	PI_AMQP_NOT_FOUND,			/* 404 on the channel */
+	PI_AMQP_PRECONDITION,		/* 406 on the channel */
+	PI_AMQP_ACCESS,				/* 403 on the channel */
+	PI_AMQP_CHANNEL,			/* any other channel close by the broker */
+	PI_AMQP_CLOSED,				/* connection.close by the broker */
+	PI_AMQP_HEARTBEAT,			/* peer silent for two intervals */
+	PI_AMQP_PROTOCOL			/* library or protocol error */
+} PiAmqpErrorKind;
+
+typedef struct PiAmqpError
+{
+	PiAmqpErrorKind kind;
+	int			code;			/* AMQP reply code, 0 if none */
+	char		text[512];		/* one line, no password */
+} PiAmqpError;
+
+typedef struct PiAmqpTarget
+{
+	bool		tls;
+	char		host[256];
+	int			port;
+	char		vhost[256];
+	char		user[256];
+	char		password[1024];
+} PiAmqpTarget;
+
+typedef struct PiAmqpOptions
+{
+	const char *tls_ca_file;	/* "" : the system's */
+	const char *tls_cert_file;
+	const char *tls_key_file;
+	bool		tls_verify;
+	int			heartbeat;		/* seconds asked for, 0 none */
+	int			connect_timeout;	/* ms, for the whole of open */
+	const char *connection_name;	/* shown by the broker's tools */
+} PiAmqpOptions;
+
+/*
+ * Parses one amqp:// or amqps:// URL (user, password and virtual host percent
+ * decoded; IPv6 host in brackets; no path or "/" is virtual host "/"; no
+ * query part).  False with *why set to a palloc'd sentence without password.
+ */
+extern bool pi_amqp_parse_url(const char *url, PiAmqpTarget *target, char **why);
+
+/* "amqp://user@host:port/vhost" for views and logs: never the password. */
+extern void pi_amqp_describe(const PiAmqpTarget *target, char *buf, size_t buflen);
+
+/*
+ * Waits.  TCP connect, TLS, login (capabilities announced: consumer cancel,
+ * connection.blocked, confirms, basic.nack, authentication_failure_close),
+ * channel 1.  NULL with *error filled on failure.  Only name resolution and
+ * the TLS handshake may hold up an interrupt, for connect_timeout at most.
+ */
+extern PiAmqp *pi_amqp_open(const PiAmqpTarget *target, const PiAmqpOptions *options,
+							PiAmqpError *error);
+
+/*
+ * Closes politely if that needs no waiting (connection.close is sent, the
+ * answer not awaited for more than ~100 ms), then frees.  NULL is fine.
+ */
+extern void pi_amqp_close(PiAmqp *conn);
+
+/* For the wait set of the caller. */
+extern int	pi_amqp_socket(const PiAmqp *conn);
+
+/* What went wrong; kind PI_AMQP_NONE while the connection is good. */
+extern const PiAmqpError *pi_amqp_error(const PiAmqp *conn);
+
+/* Negotiated heartbeat in seconds. */
+extern int	pi_amqp_heartbeat(const PiAmqp *conn);
+
+/* True between connection.blocked and connection.unblocked. */
+extern bool pi_amqp_blocked(const PiAmqp *conn);
+
+/* ---- set-up of a channel; all of these wait ------------------------- */
+
+typedef struct PiQueueInfo
+{
+	uint32		messages;
+	uint32		consumers;
+} PiQueueInfo;
+
+/*
+ * Looks a queue up passively.  false: see pi_amqp_error(); a
+ * PI_AMQP_NOT_FOUND closes only the channel, and the function opens it anew
+ * before it returns, so the connection stays usable (error is cleared by the
+ * next successful call).
+ */
+extern bool pi_amqp_queue_lookup(PiAmqp *conn, const char *queue, PiQueueInfo *info);
+
+/*
+ * Declares a durable queue.  type "classic" or "quorum"; ttl_ms 0: no
+ * x-message-ttl.  A refused declaration reopens the channel as above.
+ */
+extern bool pi_amqp_queue_declare(PiAmqp *conn, const char *queue, const char *type,
+								  int64 ttl_ms, PiQueueInfo *info);
+
+extern bool pi_amqp_qos(PiAmqp *conn, int prefetch);
+extern bool pi_amqp_consume(PiAmqp *conn, const char *queue, const char *consumer_tag);
+extern bool pi_amqp_confirm_select(PiAmqp *conn);
+
+/* ---- events --------------------------------------------------------- */
+
+/* A property absent in the message is NULL (or false in has_...). */
+typedef struct PiAmqpProperties
+{
+	char	   *content_type;
+	char	   *content_encoding;
+	char	   *correlation_id;
+	char	   *reply_to;
+	char	   *expiration;
+	char	   *message_id;
+	char	   *type;
+	char	   *user_id;
+	char	   *app_id;
+	bool		has_delivery_mode;
+	uint8		delivery_mode;
+	bool		has_priority;
+	uint8		priority;
+	bool		has_timestamp;
+	uint64		timestamp;
+	/*
+	 * The header table as a JSON object text, keys in the order received,
+	 * valid UTF-8 (anything else is replaced), "" if absent.  Headers that a
+	 * broker adds on redelivery (x-delivery-count, x-acquired-count,
+	 * x-death, ...) are left out.
+	 */
+	char	   *headers_json;
+} PiAmqpProperties;
+
+typedef struct PiDelivery
+{
+	uint64		tag;
+	bool		redelivered;
+	char	   *body;			/* palloc'd; may hold fewer bytes than the
+								 * message had */
+	size_t		len;			/* bytes in body: min(size, max_body) */
+	uint64		size;			/* bytes of the message */
+	PiAmqpProperties props;
+} PiDelivery;
+
+typedef enum PiAmqpEventType
+{
+	PI_EVENT_NONE,				/* nothing left to read; socket may be slept on */
+	PI_EVENT_DELIVERY,
+	PI_EVENT_CONFIRM,			/* ack or nack of publishes */
+	PI_EVENT_RETURN,			/* a mandatory publish came back (its confirm
+								 * follows) */
+	PI_EVENT_QOS_OK,			/* answer to pi_amqp_probe(): everything sent
+								 * before it on this channel was seen */
+	PI_EVENT_CANCELLED,			/* the broker cancelled the consumer */
+	PI_EVENT_BLOCKED,
+	PI_EVENT_UNBLOCKED,
+	PI_EVENT_QUEUE_INFO,		/* answer to pi_amqp_queue_poll() */
+	PI_EVENT_FAILED				/* see pi_amqp_error(); connection is dead */
+} PiAmqpEventType;
+
+typedef struct PiAmqpEvent
+{
+	PiAmqpEventType type;
+	PiDelivery	delivery;		/* PI_EVENT_DELIVERY */
+	uint64		confirm_seq;	/* PI_EVENT_CONFIRM: publish sequence number */
+	bool		confirm_multiple;	/* ... and all before it */
+	bool		confirm_nack;	/* refused by the broker */
+	char		return_message_id[256]; /* PI_EVENT_RETURN */
+	int			return_code;
+	char		return_text[256];
+	PiQueueInfo queue;			/* PI_EVENT_QUEUE_INFO */
+} PiAmqpEvent;
+
+/*
+ * The frame pump: reads what is there without waiting, services heartbeats
+ * both ways, and returns the next event.  Memory of the delivery is palloc'd
+ * in CurrentMemoryContext; bodies longer than max_body are read to their end
+ * but only max_body bytes are kept.  Call until PI_EVENT_NONE before sleeping.
+ * A delivery that is only partly there is kept inside and continued later.
+ */
+extern PiAmqpEventType pi_amqp_next(PiAmqp *conn, size_t max_body, PiAmqpEvent *event);
+
+/*
+ * Only heartbeats, for use between the messages of a long batch: sends one
+ * if due, takes in what the broker sent (up to a bounded amount, queued for
+ * pi_amqp_next).  Cheap to call often: does nothing unless a quarter of the
+ * interval has passed.  false: connection is dead.
+ */
+extern bool pi_amqp_keepalive(PiAmqp *conn);
+
+/* When keepalive is due at the latest; 0 if heartbeats are off. */
+extern TimestampTz pi_amqp_keepalive_at(const PiAmqp *conn);
+
+/* ---- sending; none of these waits ----------------------------------- */
+
+/* All return false if the connection turned out dead. */
+extern bool pi_amqp_ack(PiAmqp *conn, uint64 tag, bool multiple);
+extern bool pi_amqp_nack_requeue(PiAmqp *conn, uint64 tag, bool multiple);
+
+/* Asynchronous basic.qos; PI_EVENT_QOS_OK answers, in order. */
+extern bool pi_amqp_probe(PiAmqp *conn, int prefetch);
+
+/* Asynchronous passive declare; PI_EVENT_QUEUE_INFO answers. */
+extern bool pi_amqp_queue_poll(PiAmqp *conn, const char *queue);
+
+typedef struct PiPublish
+{
+	const char *queue;			/* routing key on the default exchange */
+	const char *message_id;
+	const char *correlation_id; /* NULL: none */
+	const char *type;			/* NULL: none */
+	const char *outcome;		/* header "outcome"; NULL: none */
+	int64		expiration_ms;	/* 0: none */
+	const char *body;
+	size_t		len;
+} PiPublish;
+
+typedef enum PiPublishStatus
+{
+	PI_PUBLISH_SENT,			/* *seq is its confirm sequence number */
+	PI_PUBLISH_AGAIN,			/* the socket cannot take it now, or the
+								 * connection is blocked: nothing was sent */
+	PI_PUBLISH_DEAD
+} PiPublishStatus;
+
+/*
+ * Persistent, mandatory, content_type application/json, app_id profimport.
+ * Never blocks: answers AGAIN when the socket's send buffer has no room for
+ * the whole message.  May buffer; pi_amqp_flush() pushes out what is left.
+ */
+extern PiPublishStatus pi_amqp_publish(PiAmqp *conn, const PiPublish *p, uint64 *seq);
+
+/* Writes buffered publishes; *pending: the socket did not take all of it
+ * (wait for writability and call again). */
+extern bool pi_amqp_flush(PiAmqp *conn, bool *pending);
+
+/*
+ * Installs the SIGTERM handler of a process that uses connections: like
+ * die(), and shuts the socket of a library call that is stuck (TLS
+ * handshake) down so that it returns.
+ */
+extern void pi_amqp_install_sigterm(void);
+
+#endif							/* PI_AMQP_H */
