@@ -6,8 +6,13 @@
  *
  * Notes about locking: each slot has a spinlock that guards every field of
  * it.  A worker gathers locally and publishes once per batch or state change;
- * readers copy the slot under the lock and format afterwards.  "launcher_pid",
- * "wake_generation" and the result counters are guarded by PiShared->mutex.
+ * readers copy the slot under the lock and format afterwards.  Everything
+ * else in PiShared is guarded by PiShared->mutex.  No code holds two of these
+ * spinlocks, and latches are set after the lock is released: a latch lives in
+ * shared memory for good, so that a late SetLatch() only wakes a stranger.
+ *
+ * Workers are numbered from 0 here and everywhere in C (the launcher passes
+ * the number as bgw_main_arg); the views and messages for people add 1.
  *
  * Nothing here exists unless the library was preloaded: pi_shared is NULL
  * then, and every function below is a no-op that answers "not there".
@@ -20,6 +25,7 @@
 #include "datatype/timestamp.h"
 #include "engine.h"
 #include "settings.h"
+#include "storage/condition_variable.h"
 #include "storage/latch.h"
 #include "storage/spin.h"
 
@@ -53,6 +59,7 @@ typedef struct PiCounters
 } PiCounters;
 
 #define PI_RATE_SECONDS 60
+#define PI_NUM_CODES 5
 
 typedef struct PiSlot
 {
@@ -85,9 +92,12 @@ typedef struct PiShared
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
 	uint64		wake_generation;	/* bumped when SQL left something to publish */
+	bool		out_of_slots;	/* max_worker_processes kept a worker away */
+	TimestampTz queue_wanted_at;	/* someone looked at the queue depth; 0: never */
+	ConditionVariable queue_cv; /* broadcast when a worker told the depth */
 	TimestampTz stats_reset;
 	/* counters by error code and outcome, for stat_result */
-	uint64		by_code[5][PI_NUM_OUTCOMES];	/* 0 400 404 409 500 */
+	uint64		by_code[PI_NUM_CODES][PI_NUM_OUTCOMES];	/* 0 400 404 409 500 */
 	PiSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* pi_max_workers of them */
 } PiShared;
 
@@ -95,9 +105,14 @@ extern PiShared *pi_shared;
 
 extern void pi_shmem_init(void);	/* hooks; from _PG_init when preloading */
 
-/* The worker's own slot: attach (clears itself at exit), then publish. */
+/*
+ * The worker's own slot.  Attach is the first thing a worker does: from then
+ * on its end, whatever the reason, is seen by the launcher, and a FATAL (no
+ * such database, role not permitted to log in, ...) is kept as last_error.
+ */
 extern void pi_slot_attach(int worker);
 extern PiSlot *pi_my_slot;
+extern int	pi_my_worker;		/* its number; -1: not a worker */
 
 extern void pi_slot_set_state(PiWorkerState state);
 extern void pi_slot_set_connected(const char *broker);
@@ -108,8 +123,26 @@ extern void pi_slot_set_error(const char *text);	/* no profile values */
 extern void pi_slot_set_queue(uint32 messages, uint32 consumers);
 extern void pi_slot_count_connect(void);
 extern void pi_slot_count_published(uint64 results);
+
+/*
+ * Counts a committed batch, once per transaction.  "messages" is the number
+ * of results in batch->results, that is of messages imported (or given up)
+ * now; "duplicates" of deliveries answered from the record beside them.
+ * stat_worker.messages is their sum.  batch may be NULL if messages is 0.
+ */
 extern void pi_slot_count_batch(const PiBatchResult *batch, int messages,
 								int redelivered, int duplicates, double ms);
+
+/*
+ * True once after someone looked at the status view and found the queue depth
+ * too old: the worker then sends pi_amqp_queue_poll() and passes the answer
+ * to pi_slot_set_queue().  Asking sets the latch of connected workers, so an
+ * idle worker needs no timer for this.
+ */
+extern bool pi_slot_queue_wanted(void);
+
+/* Present generation of wake-ups; compare with the value seen before. */
+extern uint64 pi_wake_generation(void);
 
 /*
  * At commit of the current transaction: tells the workers that a row in
@@ -117,5 +150,15 @@ extern void pi_slot_count_batch(const PiBatchResult *batch, int messages,
  * import() for trigger_queue).
  */
 extern void pi_wake_workers_at_commit(void);
+
+/*
+ * At commit of the current transaction: adds to the counters of stat_result.
+ * For SQL functions that import; workers use pi_slot_count_batch().
+ */
+extern void pi_count_results_at_commit(const PiResult *results, int n);
+
+/* Index of an error code in PiShared->by_code, and back. */
+extern int	pi_code_index(int error);
+extern int	pi_code_at(int index);
 
 #endif							/* PI_SHMEM_H */
