@@ -1,0 +1,35 @@
+-- The install script of profimport is made of the parts in sql/ext, in order.
+\echo Use "CREATE EXTENSION profimport" to load this file. \quit
+
+-- Names, white space and case are compared byte by byte; JSON is UTF-8.
+DO $$
+BEGIN
+	IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
+		RAISE feature_not_supported
+			USING MESSAGE = 'profimport needs a database with encoding UTF8',
+				DETAIL = pg_catalog.format('The encoding of this database is %s.', pg_catalog.getdatabaseencoding()),
+				HINT = 'Create the extension in a database made with ENCODING ''UTF8''.';
+	END IF;
+END
+$$;
+
+COMMENT ON SCHEMA profimport IS 'customer profiles imported from RabbitMQ: configuration, data, functions and statistics';
+
+-- ---------------------------------------------------------------------------
+-- Helpers of constraints and indexes
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION profimport.is_field_name(name text) RETURNS boolean
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pi_is_field_name';
+COMMENT ON FUNCTION profimport.is_field_name(text) IS
+	'true if a field may be declared under this name: 1 to 255 bytes, not a standard field, not "subscriptions" or "profile_id"';
+
+CREATE FUNCTION profimport.contact_key(channel text, contact text, provider text, cc_data jsonb) RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pi_contact_key';
+COMMENT ON FUNCTION profimport.contact_key(text, text, text, jsonb) IS
+	'the text under which the contact of a subscription is indexed: equal contacts of a channel give equal keys';
+
+CREATE FUNCTION profimport.new_profile_id() RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pi_new_profile_id';
+COMMENT ON FUNCTION profimport.new_profile_id() IS
+	'a new profile id: 24 lower-case hexadecimal digits, ordered by time';

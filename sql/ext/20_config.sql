@@ -1,0 +1,131 @@
+-- ---------------------------------------------------------------------------
+-- Configuration: accounts, databases, fields, resources
+--
+-- Running workers keep it cached; a statement on any of these tables makes
+-- every cache stale at commit.  Changes that depend on the data (a type, a
+-- deletion, matching) lock out writers of profiles for their transaction, so
+-- that no import can run on the old rules meanwhile.
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE profimport.account (
+	account_id	int NOT NULL PRIMARY KEY CONSTRAINT account_id_positive CHECK (account_id > 0),
+	name		text NOT NULL DEFAULT ''
+);
+COMMENT ON TABLE profimport.account IS 'accounts: the owners of databases and resources';
+COMMENT ON COLUMN profimport.account.account_id IS 'account_id of the messages';
+COMMENT ON COLUMN profimport.account.name IS 'for people; not used';
+
+CREATE TABLE profimport.database (
+	account_id	int NOT NULL REFERENCES profimport.account,
+	db_id		int NOT NULL CONSTRAINT database_id_positive CHECK (db_id > 0),
+	name		text NOT NULL DEFAULT '',
+	PRIMARY KEY (account_id, db_id)
+);
+COMMENT ON TABLE profimport.database IS 'databases of profiles (not PostgreSQL databases)';
+COMMENT ON COLUMN profimport.database.account_id IS 'the account that owns the database';
+COMMENT ON COLUMN profimport.database.db_id IS 'db_id of the messages; unique within the account';
+COMMENT ON COLUMN profimport.database.name IS 'for people; not used';
+
+CREATE TABLE profimport.field (
+	account_id	int NOT NULL,
+	db_id		int NOT NULL,
+	name		text COLLATE "C" NOT NULL,
+	type		text NOT NULL CONSTRAINT field_type_known CHECK (type IN
+		('string', 'int', 'float', 'bool', 'date', 'datetime', 'list', 'ip', 'tags', 'object', 'arr_object')),
+	options		text[],
+	required	bool NOT NULL DEFAULT false,
+	matching	bool NOT NULL DEFAULT false,
+	is_unique	bool NOT NULL DEFAULT false,
+	PRIMARY KEY (account_id, db_id, name),
+	FOREIGN KEY (account_id, db_id) REFERENCES profimport.database ON DELETE CASCADE,
+	CONSTRAINT field_options_of_list CHECK (
+		CASE WHEN type = 'list'
+			THEN coalesce(cardinality(options), 0) > 0 AND array_position(options, NULL) IS NULL
+			ELSE coalesce(cardinality(options), 0) = 0 END),
+	CONSTRAINT field_type_matchable CHECK (NOT (matching OR is_unique) OR type NOT IN ('object', 'arr_object'))
+);
+COMMENT ON TABLE profimport.field IS 'declared fields of the profiles of a database; standard fields need no declaration';
+COMMENT ON COLUMN profimport.field.account_id IS 'account of the database';
+COMMENT ON COLUMN profimport.field.db_id IS 'database whose profiles have the field';
+COMMENT ON COLUMN profimport.field.name IS 'name of the field in data';
+COMMENT ON COLUMN profimport.field.type IS 'string, int, float, bool, date, datetime, list, ip, tags, object or arr_object';
+COMMENT ON COLUMN profimport.field.options IS 'the allowed strings of a list field; NULL for every other type';
+COMMENT ON COLUMN profimport.field.required IS 'must be present when a profile is created, and cannot be unset';
+COMMENT ON COLUMN profimport.field.matching IS 'can be matched by (matching = custom); its values are indexed';
+COMMENT ON COLUMN profimport.field.is_unique IS 'no two profiles of the database have the same value; implies matching';
+
+CREATE TABLE profimport.resource (
+	account_id	int NOT NULL REFERENCES profimport.account,
+	resource_id	int NOT NULL CONSTRAINT resource_id_positive CHECK (resource_id > 0),
+	name		text NOT NULL DEFAULT '',
+	db_ids		int[] CONSTRAINT resource_db_ids_not_null CHECK (array_position(db_ids, NULL) IS NULL),
+	categories	text[] NOT NULL DEFAULT '{}' CONSTRAINT resource_categories_named
+		CHECK (array_position(categories, NULL) IS NULL AND array_position(categories, '') IS NULL),
+	PRIMARY KEY (account_id, resource_id)
+);
+COMMENT ON TABLE profimport.resource IS 'resources: groups of subscriptions';
+COMMENT ON COLUMN profimport.resource.account_id IS 'the account that owns the resource';
+COMMENT ON COLUMN profimport.resource.resource_id IS 'resource_id of the messages; unique within the account';
+COMMENT ON COLUMN profimport.resource.name IS 'for people; not used';
+COMMENT ON COLUMN profimport.resource.db_ids IS 'databases the resource is open to; NULL: every database of the account';
+COMMENT ON COLUMN profimport.resource.categories IS 'the categories that cats of a subscription may name';
+
+CREATE TABLE profimport.resource_field (
+	account_id	int NOT NULL,
+	resource_id	int NOT NULL,
+	name		text COLLATE "C" NOT NULL,
+	type		text NOT NULL CONSTRAINT resource_field_type_known CHECK (type IN
+		('string', 'int', 'float', 'bool', 'date', 'datetime', 'list', 'ip', 'tags', 'object', 'arr_object')),
+	options		text[],
+	required	bool NOT NULL DEFAULT false,
+	matching	bool NOT NULL DEFAULT false,
+	PRIMARY KEY (account_id, resource_id, name),
+	FOREIGN KEY (account_id, resource_id) REFERENCES profimport.resource ON DELETE CASCADE,
+	CONSTRAINT resource_field_options_of_list CHECK (
+		CASE WHEN type = 'list'
+			THEN coalesce(cardinality(options), 0) > 0 AND array_position(options, NULL) IS NULL
+			ELSE coalesce(cardinality(options), 0) = 0 END),
+	CONSTRAINT resource_field_type_matchable CHECK (NOT matching OR type NOT IN ('object', 'arr_object'))
+);
+COMMENT ON TABLE profimport.resource_field IS 'declared custom_fields of the subscriptions of a resource';
+COMMENT ON COLUMN profimport.resource_field.account_id IS 'account of the resource';
+COMMENT ON COLUMN profimport.resource_field.resource_id IS 'resource whose subscriptions have the field';
+COMMENT ON COLUMN profimport.resource_field.name IS 'name of the field in custom_fields';
+COMMENT ON COLUMN profimport.resource_field.type IS 'as in profimport.field';
+COMMENT ON COLUMN profimport.resource_field.options IS 'as in profimport.field';
+COMMENT ON COLUMN profimport.resource_field.required IS 'must be present when a subscription is created, and cannot be unset';
+COMMENT ON COLUMN profimport.resource_field.matching IS 'can be matched by (matching = custom_sub); its values are indexed';
+
+-- ---------------------------------------------------------------------------
+-- Scopes: the parents of profile and subscription rows
+--
+-- One row per database and per resource, kept by triggers.  They exist for
+-- the foreign keys: the marker column, never set, makes pg_dump and a parallel
+-- restore load the declarations before the rows that are checked against them.
+-- ---------------------------------------------------------------------------
+
+CREATE TABLE profimport.database_scope (
+	account_id	int NOT NULL,
+	db_id		int NOT NULL,
+	loaded_after_field text COLLATE "C" CONSTRAINT database_scope_marker_unset CHECK (loaded_after_field IS NULL),
+	PRIMARY KEY (db_id, account_id),
+	FOREIGN KEY (account_id, db_id) REFERENCES profimport.database ON DELETE CASCADE ON UPDATE CASCADE,
+	FOREIGN KEY (account_id, db_id, loaded_after_field) REFERENCES profimport.field
+);
+COMMENT ON TABLE profimport.database_scope IS 'internal: one row per database, the parent of its profiles';
+COMMENT ON COLUMN profimport.database_scope.account_id IS 'account of the database';
+COMMENT ON COLUMN profimport.database_scope.db_id IS 'the database';
+COMMENT ON COLUMN profimport.database_scope.loaded_after_field IS 'always NULL: orders a restore';
+
+CREATE TABLE profimport.resource_scope (
+	account_id	int NOT NULL,
+	resource_id	int NOT NULL,
+	loaded_after_field text COLLATE "C" CONSTRAINT resource_scope_marker_unset CHECK (loaded_after_field IS NULL),
+	PRIMARY KEY (resource_id, account_id),
+	FOREIGN KEY (account_id, resource_id) REFERENCES profimport.resource ON DELETE CASCADE ON UPDATE CASCADE,
+	FOREIGN KEY (account_id, resource_id, loaded_after_field) REFERENCES profimport.resource_field
+);
+COMMENT ON TABLE profimport.resource_scope IS 'internal: one row per resource, the parent of its subscriptions';
+COMMENT ON COLUMN profimport.resource_scope.account_id IS 'account of the resource';
+COMMENT ON COLUMN profimport.resource_scope.resource_id IS 'the resource';
+COMMENT ON COLUMN profimport.resource_scope.loaded_after_field IS 'always NULL: orders a restore';

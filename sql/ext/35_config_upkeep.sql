@@ -1,0 +1,287 @@
+-- ---------------------------------------------------------------------------
+-- Upkeep of the configuration: what must hold when it changes
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION profimport.config_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'pi_config_changed';
+COMMENT ON FUNCTION profimport.config_changed() IS 'internal: makes cached configuration stale in every process';
+
+-- The keys of a stored value as profile_key and subscription_key hold them.
+CREATE FUNCTION profimport.match_keys(type text, value jsonb) RETURNS SETOF text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pi_match_keys_srf';
+COMMENT ON FUNCTION profimport.match_keys(text, jsonb) IS 'internal: the keys under which a stored value of a field is indexed';
+
+CREATE FUNCTION profimport.database_upkeep() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		INSERT INTO profimport.database_scope (account_id, db_id) VALUES (NEW.account_id, NEW.db_id);
+		RETURN NEW;
+	END IF;
+	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id) = (NEW.account_id, NEW.db_id) THEN
+		RETURN NEW;
+	END IF;
+	-- writers of profiles hold ROW EXCLUSIVE until they commit
+	LOCK TABLE profimport.profile IN SHARE ROW EXCLUSIVE MODE;
+	IF EXISTS (SELECT FROM profimport.profile p WHERE p.account_id = OLD.account_id AND p.db_id = OLD.db_id) THEN
+		RAISE foreign_key_violation
+			USING MESSAGE = format('database %s of account %s has profiles', OLD.db_id, OLD.account_id),
+				HINT = 'Delete its profiles first.',
+				SCHEMA = 'profimport', TABLE = 'database', CONSTRAINT = 'profile_database_fkey';
+	END IF;
+	IF TG_OP = 'DELETE' THEN
+		RETURN OLD;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.database_upkeep() IS 'internal: keeps database_scope, refuses to delete a database that has profiles';
+
+CREATE FUNCTION profimport.resource_upkeep() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	closed int;
+	gone text;
+BEGIN
+	IF TG_OP = 'INSERT' THEN
+		INSERT INTO profimport.resource_scope (account_id, resource_id) VALUES (NEW.account_id, NEW.resource_id);
+		RETURN NEW;
+	END IF;
+	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.resource_id) = (NEW.account_id, NEW.resource_id)
+		AND OLD.db_ids IS NOT DISTINCT FROM NEW.db_ids AND OLD.categories <@ NEW.categories THEN
+		RETURN NEW;
+	END IF;
+	LOCK TABLE profimport.subscription IN SHARE ROW EXCLUSIVE MODE;
+	IF TG_OP = 'DELETE' OR (OLD.account_id, OLD.resource_id) <> (NEW.account_id, NEW.resource_id) THEN
+		IF EXISTS (SELECT FROM profimport.subscription s
+				WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id) THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('resource %s of account %s has subscriptions', OLD.resource_id, OLD.account_id),
+					HINT = 'Delete its subscriptions first.',
+					SCHEMA = 'profimport', TABLE = 'resource', CONSTRAINT = 'subscription_resource_fkey';
+		END IF;
+		IF TG_OP = 'DELETE' THEN
+			RETURN OLD;
+		END IF;
+		RETURN NEW;
+	END IF;
+	IF NEW.db_ids IS NOT NULL THEN
+		SELECT s.db_id INTO closed FROM profimport.subscription s
+			WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id
+				AND s.db_id <> ALL (NEW.db_ids) LIMIT 1;
+		IF FOUND THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('resource %s of account %s has subscriptions in database %s',
+						OLD.resource_id, OLD.account_id, closed),
+					HINT = 'Delete these subscriptions first, or leave the resource open to the database.',
+					SCHEMA = 'profimport', TABLE = 'resource', COLUMN = 'db_ids';
+		END IF;
+	END IF;
+	IF NOT OLD.categories <@ NEW.categories THEN
+		SELECT c INTO gone FROM profimport.subscription s, unnest(s.cats) c
+			WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id
+				AND c <> ALL (NEW.categories) LIMIT 1;
+		IF FOUND THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('category "%s" of resource %s of account %s is in use',
+						gone, OLD.resource_id, OLD.account_id),
+					HINT = 'Take it out of cats of the subscriptions first.',
+					SCHEMA = 'profimport', TABLE = 'resource', COLUMN = 'categories';
+		END IF;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.resource_upkeep() IS 'internal: keeps resource_scope, refuses changes that subscriptions depend on';
+
+CREATE FUNCTION profimport.field_upkeep() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	gone text;
+	dup text;
+BEGIN
+	-- here and not in a constraint: those ask the right to call of whoever writes
+	IF TG_OP <> 'DELETE' AND NOT profimport.is_field_name(NEW.name) THEN
+		RAISE check_violation
+			USING MESSAGE = format('"%s" cannot be the name of a declared field', NEW.name),
+				DETAIL = 'It is empty, longer than 255 bytes, a standard field, "subscriptions" or "profile_id".',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, COLUMN = 'name';
+	END IF;
+	IF TG_OP <> 'DELETE' THEN
+		NEW.matching := NEW.matching OR NEW.is_unique;
+		IF NEW.type <> 'list' THEN
+			NEW.options := NULL;
+		END IF;
+	END IF;
+
+	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id, OLD.name, OLD.type, OLD.matching, OLD.is_unique)
+		= (NEW.account_id, NEW.db_id, NEW.name, NEW.type, NEW.matching, NEW.is_unique)
+		AND (NEW.options IS NULL OR OLD.options <@ NEW.options) THEN
+		RETURN NEW;
+	END IF;
+	IF TG_OP = 'INSERT' AND NOT NEW.matching THEN
+		RETURN NEW;
+	END IF;
+
+	-- Writers of profiles hold ROW EXCLUSIVE until they commit: none of them
+	-- runs on the old declaration while the rows are looked at.
+	LOCK TABLE profimport.profile IN SHARE ROW EXCLUSIVE MODE;
+
+	IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id, OLD.name, OLD.type)
+			<> (NEW.account_id, NEW.db_id, NEW.name, NEW.type)) THEN
+		IF EXISTS (SELECT FROM profimport.profile p
+				WHERE p.account_id = OLD.account_id AND p.db_id = OLD.db_id AND p.data ? OLD.name) THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('field "%s" of database %s of account %s is in use', OLD.name, OLD.db_id, OLD.account_id),
+					HINT = 'Unset it in every profile first.',
+					SCHEMA = 'profimport', TABLE = 'field';
+		END IF;
+	END IF;
+	IF TG_OP = 'DELETE' THEN
+		RETURN OLD;
+	END IF;
+
+	IF TG_OP = 'UPDATE' AND NEW.type = 'list' AND OLD.type = 'list' AND NOT OLD.options <@ NEW.options THEN
+		SELECT p.data ->> OLD.name INTO gone FROM profimport.profile p
+			WHERE p.account_id = OLD.account_id AND p.db_id = OLD.db_id AND p.data ? OLD.name
+				AND p.data ->> OLD.name <> ALL (NEW.options) LIMIT 1;
+		IF FOUND THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('option "%s" of field "%s" of database %s of account %s is in use',
+						gone, OLD.name, OLD.db_id, OLD.account_id),
+					HINT = 'Set the field to another option in every profile first.',
+					SCHEMA = 'profimport', TABLE = 'field', COLUMN = 'options';
+		END IF;
+	END IF;
+
+	IF TG_OP = 'UPDATE' AND OLD.matching AND (NOT NEW.matching OR OLD.is_unique <> NEW.is_unique) THEN
+		DELETE FROM profimport.profile_key k
+			WHERE k.name = OLD.name AND k.account_id = OLD.account_id AND k.db_id = OLD.db_id;
+	END IF;
+	IF NEW.matching AND (TG_OP = 'INSERT' OR NOT OLD.matching OR OLD.is_unique <> NEW.is_unique) THEN
+		IF NEW.is_unique THEN
+			SELECT p.data ->> NEW.name INTO dup
+				FROM profimport.profile p, profimport.match_keys(NEW.type, p.data -> NEW.name) k
+				WHERE p.account_id = NEW.account_id AND p.db_id = NEW.db_id AND p.data ? NEW.name
+				GROUP BY k, p.data ->> NEW.name HAVING count(*) > 1 LIMIT 1;
+			IF NOT FOUND THEN
+				SELECT min(p.data ->> NEW.name) INTO dup
+					FROM profimport.profile p, profimport.match_keys(NEW.type, p.data -> NEW.name) k
+					WHERE p.account_id = NEW.account_id AND p.db_id = NEW.db_id AND p.data ? NEW.name
+					GROUP BY k HAVING count(*) > 1 LIMIT 1;
+			END IF;
+			IF FOUND THEN
+				RAISE unique_violation
+					USING MESSAGE = format('field "%s" of database %s of account %s is not unique', NEW.name, NEW.db_id, NEW.account_id),
+						DETAIL = format('Several profiles have the value %s.', left(dup, 200)),
+						SCHEMA = 'profimport', TABLE = 'field', COLUMN = 'is_unique', CONSTRAINT = 'profile_key_unique';
+			END IF;
+		END IF;
+		INSERT INTO profimport.profile_key (key_value, name, profile_id, db_id, account_id, is_unique)
+			SELECT k, NEW.name, p.profile_id, p.db_id, p.account_id, NEW.is_unique
+				FROM profimport.profile p, profimport.match_keys(NEW.type, p.data -> NEW.name) k
+				WHERE p.account_id = NEW.account_id AND p.db_id = NEW.db_id AND p.data ? NEW.name;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.field_upkeep() IS 'internal: refuses changes that profiles depend on, indexes what is there';
+
+CREATE FUNCTION profimport.resource_field_upkeep() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	gone text;
+BEGIN
+	-- here and not in a constraint: those ask the right to call of whoever writes
+	IF TG_OP <> 'DELETE' AND NOT profimport.is_field_name(NEW.name) THEN
+		RAISE check_violation
+			USING MESSAGE = format('"%s" cannot be the name of a declared field', NEW.name),
+				DETAIL = 'It is empty, longer than 255 bytes, a standard field, "subscriptions" or "profile_id".',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, COLUMN = 'name';
+	END IF;
+	IF TG_OP <> 'DELETE' AND NEW.type <> 'list' THEN
+		NEW.options := NULL;
+	END IF;
+	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.resource_id, OLD.name, OLD.type, OLD.matching)
+		= (NEW.account_id, NEW.resource_id, NEW.name, NEW.type, NEW.matching)
+		AND (NEW.options IS NULL OR OLD.options <@ NEW.options) THEN
+		RETURN NEW;
+	END IF;
+	IF TG_OP = 'INSERT' AND NOT NEW.matching THEN
+		RETURN NEW;
+	END IF;
+	LOCK TABLE profimport.subscription IN SHARE ROW EXCLUSIVE MODE;
+
+	IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND (OLD.account_id, OLD.resource_id, OLD.name, OLD.type)
+			<> (NEW.account_id, NEW.resource_id, NEW.name, NEW.type)) THEN
+		IF EXISTS (SELECT FROM profimport.subscription s
+				WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id AND s.custom_fields ? OLD.name) THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('field "%s" of resource %s of account %s is in use', OLD.name, OLD.resource_id, OLD.account_id),
+					HINT = 'Unset it in every subscription first.',
+					SCHEMA = 'profimport', TABLE = 'resource_field';
+		END IF;
+	END IF;
+	IF TG_OP = 'DELETE' THEN
+		RETURN OLD;
+	END IF;
+
+	IF TG_OP = 'UPDATE' AND NEW.type = 'list' AND OLD.type = 'list' AND NOT OLD.options <@ NEW.options THEN
+		SELECT s.custom_fields ->> OLD.name INTO gone FROM profimport.subscription s
+			WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id AND s.custom_fields ? OLD.name
+				AND s.custom_fields ->> OLD.name <> ALL (NEW.options) LIMIT 1;
+		IF FOUND THEN
+			RAISE foreign_key_violation
+				USING MESSAGE = format('option "%s" of field "%s" of resource %s of account %s is in use',
+						gone, OLD.name, OLD.resource_id, OLD.account_id),
+					HINT = 'Set the field to another option in every subscription first.',
+					SCHEMA = 'profimport', TABLE = 'resource_field', COLUMN = 'options';
+		END IF;
+	END IF;
+
+	IF TG_OP = 'UPDATE' AND OLD.matching AND NOT NEW.matching THEN
+		DELETE FROM profimport.subscription_key k
+			WHERE k.name = OLD.name AND k.account_id = OLD.account_id AND k.resource_id = OLD.resource_id;
+	END IF;
+	IF NEW.matching AND (TG_OP = 'INSERT' OR NOT OLD.matching) THEN
+		INSERT INTO profimport.subscription_key (key_value, name, resource_id, profile_id, subscription_no, db_id, account_id)
+			SELECT k, NEW.name, s.resource_id, s.profile_id, s.subscription_no, s.db_id, s.account_id
+				FROM profimport.subscription s, profimport.match_keys(NEW.type, s.custom_fields -> NEW.name) k
+				WHERE s.account_id = NEW.account_id AND s.resource_id = NEW.resource_id AND s.custom_fields ? NEW.name;
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.resource_field_upkeep() IS 'internal: refuses changes that subscriptions depend on, indexes what is there';
+
+-- The scope row needs its parent: it is made after the insert.
+CREATE TRIGGER upkeep_insert AFTER INSERT ON profimport.database
+	FOR EACH ROW EXECUTE FUNCTION profimport.database_upkeep();
+CREATE TRIGGER upkeep BEFORE UPDATE OR DELETE ON profimport.database
+	FOR EACH ROW EXECUTE FUNCTION profimport.database_upkeep();
+CREATE TRIGGER upkeep_insert AFTER INSERT ON profimport.resource
+	FOR EACH ROW EXECUTE FUNCTION profimport.resource_upkeep();
+CREATE TRIGGER upkeep BEFORE UPDATE OR DELETE ON profimport.resource
+	FOR EACH ROW EXECUTE FUNCTION profimport.resource_upkeep();
+CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.field
+	FOR EACH ROW EXECUTE FUNCTION profimport.field_upkeep();
+CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.resource_field
+	FOR EACH ROW EXECUTE FUNCTION profimport.resource_field_upkeep();
+COMMENT ON TRIGGER upkeep_insert ON profimport.database IS 'makes the scope row';
+COMMENT ON TRIGGER upkeep ON profimport.database IS 'refuses to delete a database that has profiles';
+COMMENT ON TRIGGER upkeep_insert ON profimport.resource IS 'makes the scope row';
+COMMENT ON TRIGGER upkeep ON profimport.resource IS 'refuses changes that subscriptions depend on';
+COMMENT ON TRIGGER upkeep ON profimport.field IS 'refuses changes that profiles depend on, indexes what is there';
+COMMENT ON TRIGGER upkeep ON profimport.resource_field IS 'refuses changes that subscriptions depend on, indexes what is there';
+
+DO $$
+DECLARE
+	t text;
+BEGIN
+	FOREACH t IN ARRAY ARRAY['account', 'database', 'field', 'resource', 'resource_field'] LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profimport.%I '
+			'FOR EACH STATEMENT EXECUTE FUNCTION profimport.config_changed()', t);
+		EXECUTE pg_catalog.format('COMMENT ON TRIGGER changed ON profimport.%I IS ''makes cached configuration stale''', t);
+	END LOOP;
+END
+$$;

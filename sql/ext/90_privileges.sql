@@ -1,0 +1,41 @@
+-- ---------------------------------------------------------------------------
+-- Privileges and what belongs into a dump
+-- ---------------------------------------------------------------------------
+
+CREATE FUNCTION profimport.grant_worker(role name) RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	EXECUTE format('GRANT USAGE ON SCHEMA profimport TO %I', role);
+	EXECUTE format('GRANT SELECT ON profimport.account, profimport.database, profimport.field, '
+		'profimport.resource, profimport.resource_field, profimport.profile_key, profimport.subscription_key TO %I', role);
+	EXECUTE format('GRANT SELECT, INSERT, UPDATE ON profimport.profile, profimport.subscription TO %I', role);
+	EXECUTE format('GRANT SELECT, INSERT, DELETE ON profimport.trigger_event, profimport.import_error TO %I', role);
+	EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON profimport.batch, profimport.applied, profimport.dedup, '
+		'profimport.worker_run, profimport.attempt TO %I', role);
+	EXECUTE format('GRANT EXECUTE ON FUNCTION profimport.import_batch(bytea[], jsonb[]), '
+		'profimport.contact_key(text, text, text, jsonb), profimport.new_profile_id() TO %I', role);
+END
+$$;
+COMMENT ON FUNCTION profimport.grant_worker(name) IS
+	'grants a role what the worker needs as profimport.role, and nothing more';
+
+-- Data and configuration are the user's: pg_dump takes them along.  Keys are
+-- made anew by the triggers.  The scope tables dump no row; they are listed
+-- because pg_dump orders tables by the foreign keys between those it knows.
+SELECT pg_catalog.pg_extension_config_dump(c, '')
+	FROM pg_catalog.unnest(ARRAY['profimport.account', 'profimport.database', 'profimport.field',
+		'profimport.resource', 'profimport.resource_field', 'profimport.profile', 'profimport.subscription',
+		'profimport.trigger_event', 'profimport.import_error',
+		'profimport.subscription_subscription_no_seq', 'profimport.trigger_event_event_id_seq',
+		'profimport.import_error_error_id_seq']::pg_catalog.regclass[]) c;
+SELECT pg_catalog.pg_extension_config_dump(c, 'WHERE false')
+	FROM pg_catalog.unnest(ARRAY['profimport.database_scope', 'profimport.resource_scope']::pg_catalog.regclass[]) c;
+
+-- Nothing is granted to PUBLIC.
+REVOKE ALL ON SCHEMA profimport FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA profimport FROM PUBLIC;
+REVOKE ALL ON ALL SEQUENCES IN SCHEMA profimport FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA profimport FROM PUBLIC;
+
+GRANT USAGE ON SCHEMA profimport TO pg_monitor;
+GRANT SELECT ON profimport.stat_worker, profimport.stat_result, profimport.status TO pg_monitor;
