@@ -12,6 +12,7 @@
 #define PI_QUEUE_QUORUM 1
 
 #define PI_MAX_WORKERS_LIMIT 64
+#define PI_MAX_PREFETCH 65535	/* basic.qos has 16 bits for it */
 
 extern bool pi_enabled;
 extern char *pi_database;
@@ -53,5 +54,14 @@ extern int	pi_effective_prefetch(void);
 
 /* pi_max_message_size in bytes. */
 extern size_t pi_max_message_bytes(void);
+
+/* profimport.workers, as far as profimport.max_workers allows it. */
+extern int	pi_configured_workers(void);
+
+/*
+ * Takes the next URL from a comma-separated list, advancing *rest; NULL at
+ * the end.  palloc'd; white space around it is dropped.
+ */
+extern char *pi_next_url(const char **rest);
 
 #endif							/* PI_SETTINGS_H */

@@ -109,6 +109,7 @@ extern void pi_shmem_init(void);	/* hooks; from _PG_init when preloading */
  * The worker's own slot.  Attach is the first thing a worker does: from then
  * on its end, whatever the reason, is seen by the launcher, and a FATAL (no
  * such database, role not permitted to log in, ...) is kept as last_error.
+ * A worker that ends because it wants to be started anew calls proc_exit(0).
  */
 extern void pi_slot_attach(int worker);
 extern PiSlot *pi_my_slot;

@@ -1,0 +1,257 @@
+/*-------------------------------------------------------------------------
+ *
+ * compat.h
+ *		Every condition on a PostgreSQL version, 13 to 18.
+ *
+ * The code is written for the present major version; what older ones lack is
+ * supplied here.  Include it right after postgres.h (and fmgr.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PI_COMPAT_H
+#define PI_COMPAT_H
+
+#if PG_VERSION_NUM < 130000
+#error "profimport needs PostgreSQL 13 or later"
+#endif
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/array.h"
+#include "utils/guc.h"
+#include "utils/tuplestore.h"
+
+/* varlena macros moved out of postgres.h in 16 */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+#if PG_VERSION_NUM >= 150000
+#include "common/pg_prng.h"
+#endif
+
+#if PG_VERSION_NUM >= 140000
+#include "common/cryptohash.h"
+#endif
+#include "common/sha2.h"
+
+/*
+ * 18 shows name and version of a module in pg_get_loaded_modules().  The
+ * version comes from the control file, by way of the compiler's command line.
+ */
+#if PG_VERSION_NUM >= 180000
+#ifdef PI_VERSION
+#define PI_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "profimport", .version = PI_VERSION)
+#else
+#define PI_MODULE_MAGIC \
+	PG_MODULE_MAGIC_EXT(.name = "profimport")
+#endif
+#else
+#define PI_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* 18 made this a prefix and dropped the suffix form */
+#if PG_VERSION_NUM >= 180000
+#define PI_NORETURN pg_noreturn
+#else
+#define PI_NORETURN __attribute__((noreturn))
+#endif
+
+/* Before 15 shared memory is requested right in _PG_init(). */
+#if PG_VERSION_NUM >= 150000
+#define PI_HAVE_SHMEM_REQUEST_HOOK 1
+#endif
+
+#if PG_VERSION_NUM < 150000
+#define MarkGUCPrefixReserved(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Wait events of extensions have names since 17. */
+#if PG_VERSION_NUM < 170000
+#define WaitEventExtensionNew(name) ((uint32) PG_WAIT_EXTENSION)
+#endif
+
+/*
+ * A wait set that lives until it is freed: 17 replaced the memory context by
+ * a resource owner.
+ */
+#if PG_VERSION_NUM >= 170000
+#define pi_create_wait_event_set(nevents) CreateWaitEventSet(NULL, nevents)
+#else
+#define pi_create_wait_event_set(nevents) \
+	CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
+/* Without the flag string keys were the default. */
+#if PG_VERSION_NUM < 140000
+#include "utils/hsearch.h"
+#define HASH_STRINGS 0
+#endif
+
+/* A random number in [0, 1). */
+static inline double
+pi_random_double(void)
+{
+#if PG_VERSION_NUM >= 150000
+	return pg_prng_double(&pg_global_prng_state);
+#else
+	return (double) random() / ((double) MAX_RANDOM_VALUE + 1);
+#endif
+}
+
+/*
+ * Set-returning functions in materialize mode.  15.1 brought a helper of
+ * core, InitMaterializedSRF().
+ */
+static inline ReturnSetInfo *
+pi_init_srf(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+#if PG_VERSION_NUM >= 150001
+	InitMaterializedSRF(fcinfo, 0);
+#else
+	MemoryContext oldcontext;
+
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("set-valued function called in context that cannot accept a set")));
+	if (!(rsinfo->allowedModes & SFRM_Materialize))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("materialize mode required, but it is not allowed in this context")));
+
+	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
+	if (get_call_result_type(fcinfo, NULL, &rsinfo->setDesc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	rsinfo->returnMode = SFRM_Materialize;
+	rsinfo->setResult =
+		tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
+							  false, work_mem);
+	MemoryContextSwitchTo(oldcontext);
+#endif
+	return rsinfo;
+}
+
+/*
+ * SHA-256 in pieces.  13 has a context without allocation, later versions
+ * one that may be OpenSSL's; errors of the latter are as good as impossible.
+ */
+#if PG_VERSION_NUM >= 140000
+typedef pg_cryptohash_ctx PiSha256;
+
+static inline PiSha256 *
+pi_sha256_begin(void)
+{
+	PiSha256   *ctx = pg_cryptohash_create(PG_SHA256);
+
+	if (ctx == NULL || pg_cryptohash_init(ctx) < 0)
+		elog(ERROR, "could not start a SHA-256 digest");
+	return ctx;
+}
+
+static inline void
+pi_sha256_add(PiSha256 *ctx, const void *data, size_t len)
+{
+	if (pg_cryptohash_update(ctx, (const uint8 *) data, len) < 0)
+		elog(ERROR, "could not add to a SHA-256 digest");
+}
+
+/* Also frees the context. */
+static inline void
+pi_sha256_end(PiSha256 *ctx, uint8 *digest)
+{
+	if (pg_cryptohash_final(ctx, digest, PG_SHA256_DIGEST_LENGTH) < 0)
+		elog(ERROR, "could not finish a SHA-256 digest");
+	pg_cryptohash_free(ctx);
+}
+#else
+typedef pg_sha256_ctx PiSha256;
+
+static inline PiSha256 *
+pi_sha256_begin(void)
+{
+	PiSha256   *ctx = (PiSha256 *) palloc(sizeof(PiSha256));
+
+	pg_sha256_init(ctx);
+	return ctx;
+}
+
+static inline void
+pi_sha256_add(PiSha256 *ctx, const void *data, size_t len)
+{
+	pg_sha256_update(ctx, (const uint8 *) data, len);
+}
+
+static inline void
+pi_sha256_end(PiSha256 *ctx, uint8 *digest)
+{
+	pg_sha256_final(ctx, digest);
+	pfree(ctx);
+}
+#endif
+
+/*
+ * Arrays of types known at compile time.  Core has these since 16, and since
+ * some minor release of older versions too, hence own names for all.
+ */
+static inline void
+pi_builtin_type(Oid type, int *len, bool *byval, char *align)
+{
+	switch (type)
+	{
+		case INT4OID:
+			*len = 4;
+			*byval = true;
+			*align = TYPALIGN_INT;
+			break;
+		case INT8OID:
+			*len = 8;
+			*byval = FLOAT8PASSBYVAL;
+			*align = TYPALIGN_DOUBLE;
+			break;
+		case TEXTOID:
+		case BYTEAOID:
+		case JSONBOID:
+			*len = -1;
+			*byval = false;
+			*align = TYPALIGN_INT;
+			break;
+		default:
+			elog(ERROR, "type %u not supported by pi_builtin_type()", type);
+	}
+}
+
+static inline ArrayType *
+pi_construct_array(Datum *elems, int nelems, Oid elmtype)
+{
+	int			len;
+	bool		byval;
+	char		align;
+
+	pi_builtin_type(elmtype, &len, &byval, &align);
+	return construct_array(elems, nelems, elmtype, len, byval, align);
+}
+
+static inline void
+pi_deconstruct_array(ArrayType *array, Oid elmtype,
+					 Datum **elems, bool **nulls, int *nelems)
+{
+	int			len;
+	bool		byval;
+	char		align;
+
+	pi_builtin_type(elmtype, &len, &byval, &align);
+	deconstruct_array(array, elmtype, len, byval, align, elems, nulls, nelems);
+}
+
+#endif							/* PI_COMPAT_H */
