@@ -1,0 +1,148 @@
+# profimport: built, installed and tested with PGXS
+#
+#   make deps            install the Debian packages that are missing
+#   make && make install the ordinary way into the PostgreSQL that pg_config names
+#   make demo            see it work: real servers, real messages; KEEP=1 leaves them up
+#   make test            every suite, on servers of its own; TESTS="matching 010_life.pl" picks some
+#   make installcheck    the same suites against what is installed, as PostgreSQL's own extensions do (not as root)
+#   make bench           the numbers
+#   make lint indent     static checks; core's layout of the C files
+#
+# demo, test and bench need no "make install": they build in a copy of this tree and
+# install into a private copy of the PostgreSQL installation (see t/sandbox).
+
+EXTENSION = profimport
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" profimport.control)
+MODULE_big = profimport
+
+# One a line, in alphabetical order; a wildcard would link stray files too.
+OBJS = \
+	src/amqp.o \
+	src/amqp_io.o \
+	src/apply.o \
+	src/backoff.o \
+	src/batch.o \
+	src/body.o \
+	src/broker.o \
+	src/check.o \
+	src/config.o \
+	src/convert.o \
+	src/engine.o \
+	src/errlog.o \
+	src/fields.o \
+	src/import.o \
+	src/journal.o \
+	src/launcher.o \
+	src/match.o \
+	src/message.o \
+	src/outbox.o \
+	src/profimport.o \
+	src/result.o \
+	src/settings.o \
+	src/shmem.o \
+	src/stat.o \
+	src/store.o \
+	src/subscriptions.o \
+	src/triggers.o \
+	src/value.o \
+	src/worker.o
+
+# Inputs sql/NAME.sql, answers expected/NAME.out. One a line.
+REGRESS = \
+
+# specs/NAME.spec, answers expected/NAME.out. One a line.
+ISOLATION = \
+
+TAP_TESTS = 1
+
+# The install script is the topic files of sql/ext in the order of their numbers.
+DATA_built = sql/profimport--$(EXTVERSION).sql
+DATA = $(wildcard sql/profimport--*--*.sql)
+EXT_SQL = $(sort $(wildcard sql/ext/*.sql))
+
+PGFILEDESC = "profimport - imports customer profiles from RabbitMQ"
+
+# -MMD: a changed header rebuilds what includes it (PGXS does this only if the
+# server was configured so; Debian's was not).
+PG_CPPFLAGS = -MMD -MP
+# -Wextra less what PostgreSQL's own headers and idioms set off.
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+# -Bsymbolic: a function of ours is never replaced by one of the same name in
+# the server or in another library; the module's namespace is its own.
+SHLIB_LINK = -lrabbitmq -lssl -lcrypto -Wl,-Bsymbolic
+
+# Bitcode would need clang, and inlining into the JIT gains nothing here.
+override with_llvm = no
+
+# Suites bring their own servers, in directories of their own: the TAP step
+# removes tmp_check when it starts.
+ENCODING = UTF8
+NO_LOCALE = 1
+SUITE_OPTS = --temp-config=$(srcdir)/t/regress.conf --load-extension=profimport
+REGRESS_OPTS = --temp-instance=tmp_check_regress $(SUITE_OPTS)
+# pg_isolation_regress is in Debian's postgresql-client-15, with pg_regress.
+ISOLATION_OPTS = --temp-instance=tmp_check_iso $(SUITE_OPTS)
+
+EXTRA_CLEAN = $(OBJS:.o=.d) tmp_check_regress tmp_check_iso t/lib/__pycache__
+
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+.DEFAULT_GOAL := all
+
+ifneq ($(PGXS),)
+include $(PGXS)
+# t/regress.conf names one database, so both suites use it.
+ISOLATION_TESTDB = contrib_regression
+else
+# Before "make deps" there may be no PGXS; deps, test and demo work all the same.
+all install uninstall installcheck clean:
+	@echo "make $@: $(PG_CONFIG) names no PGXS; run \"make deps\" first, or set PG_CONFIG" >&2; exit 1
+endif
+
+-include $(wildcard $(OBJS:.o=.d))
+
+# sql/ext itself is a prerequisite so that a file that went away is noticed.
+sql/profimport--$(EXTVERSION).sql: $(EXT_SQL) sql/ext profimport.control
+	@test -n "$(EXT_SQL)" || { echo "no files in sql/ext" >&2; exit 1; }
+	@echo "$@ from $(words $(EXT_SQL)) files of sql/ext"
+	@{ printf '%s\n' '-- Built from sql/ext by the Makefile; edit there.' \
+	     '\echo Use "CREATE EXTENSION profimport" to load this file. \quit'; \
+	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$$f" || exit 1; done; \
+	 } >$@.tmp && mv $@.tmp $@
+
+.PHONY: deps demo test bench lint indent dist
+
+deps:
+	@.ci/deps
+
+SANDBOX = PG_CONFIG='$(PG_CONFIG)' t/sandbox
+
+test: deps
+	@$(SANDBOX) t/suites $(TESTS)
+
+demo: deps
+	@KEEP='$(KEEP)' $(SANDBOX) t/demo
+
+bench: deps
+	@test -x bench/run || { echo "there is no bench/run" >&2; exit 1; }
+	@$(SANDBOX) --out=bench/results bench/run $(BENCH)
+
+lint:
+	@t/lint
+
+# The flags of src/tools/pgindent in PostgreSQL's own tree.
+PG_BSD_INDENT ?= pg_bsd_indent
+INDENT_FLAGS = -bad -bap -bbb -bc -bl -cli1 -cp33 -cdb -nce -d0 -di12 -nfc1 \
+	-i4 -l79 -lp -lpl -nip -npro -sac -tpg -ts4
+
+indent:
+	@for f in src/*.[ch]; do \
+	   cp "$$f" "$$f.orig~" && \
+	   $(PG_BSD_INDENT) $(INDENT_FLAGS) -Usrc/typedefs.list "$$f.orig~" "$$f" && \
+	   rm "$$f.orig~" || { mv "$$f.orig~" "$$f"; exit 1; }; \
+	 done
+
+# What is committed, as PGXN wants it.
+dist:
+	git archive --format=zip --prefix=profimport-$(EXTVERSION)/ -o profimport-$(EXTVERSION).zip HEAD
