@@ -1,22 +1,30 @@
 /*-------------------------------------------------------------------------
  *
  * amqp.h
- *		The transport: one AMQP 0-9-1 connection with one channel.
+ *		The transport: one AMQP 0-9-1 connection.
  *
- * amqp.c is the only file that includes rabbitmq-c.  It knows no SQL and
- * nothing of profiles.  Two rules hold for every function:
+ * The amqp*.c files are the only ones that include rabbitmq-c.  They know no
+ * SQL and nothing of profiles.  Two rules hold for every function:
  *
  * - no call blocks except those that say "waits".  Those wait on MyLatch and
  *   the socket with a deadline and run CHECK_FOR_INTERRUPTS() (so they may
- *   throw on SIGTERM; a PiAmqp is freed by pi_amqp_close() or at process
- *   exit, never by a memory context).
+ *   throw: on SIGTERM in a worker, on a cancel in a backend; a PiAmqp is
+ *   freed by pi_amqp_close() or at process exit, never by a memory context,
+ *   so a caller that can survive the error closes it in PG_CATCH).
  * - trouble with the broker is a return value, never ereport(ERROR).  After
  *   a failure that says the connection is dead, only pi_amqp_error() and
  *   pi_amqp_close() may be called.
  *
  *-------------------------------------------------------------------------
  */
-#ifndef PI_AMQP_H
+
+/*
+ * rabbitmq-c before 0.12 has an amqp.h as well.  If src/ is on the include
+ * path, <amqp.h> finds this file first and is passed on to the right one.
+ */
+#ifdef PI_AMQP_PASS_ON
+#include_next <amqp.h>
+#elif !defined(PI_AMQP_H)
 #define PI_AMQP_H
 
 #include "datatype/timestamp.h"
@@ -81,8 +89,9 @@ extern void pi_amqp_describe(const PiAmqpTarget *target, char *buf, size_t bufle
 /*
  * Waits.  TCP connect, TLS, login (capabilities announced: consumer cancel,
  * connection.blocked, confirms, basic.nack, authentication_failure_close),
- * channel 1.  NULL with *error filled on failure.  Only name resolution and
- * the TLS handshake may hold up an interrupt, for connect_timeout at most.
+ * channels.  NULL with *error filled on failure.  Nothing in it holds up an
+ * interrupt, but name resolution where the C library has no asynchronous one
+ * (glibc has since 2.34).
  */
 extern PiAmqp *pi_amqp_open(const PiAmqpTarget *target, const PiAmqpOptions *options,
 							PiAmqpError *error);
@@ -99,13 +108,23 @@ extern int	pi_amqp_socket(const PiAmqp *conn);
 /* What went wrong; kind PI_AMQP_NONE while the connection is good. */
 extern const PiAmqpError *pi_amqp_error(const PiAmqp *conn);
 
-/* Negotiated heartbeat in seconds. */
+/* Negotiated heartbeat in seconds; 0: none. */
 extern int	pi_amqp_heartbeat(const PiAmqp *conn);
 
 /* True between connection.blocked and connection.unblocked. */
 extern bool pi_amqp_blocked(const PiAmqp *conn);
 
-/* ---- set-up of a channel; all of these wait ------------------------- */
+/*
+ * ---- set-up; all of these wait --------------------------------------
+ *
+ * false: see pi_amqp_error().  When the broker refuses the request (kinds
+ * PI_AMQP_NOT_FOUND, PI_AMQP_PRECONDITION, PI_AMQP_ACCESS, PI_AMQP_CHANNEL) it
+ * closes a channel, which is open again before the function returns: the
+ * connection stays usable, and the error is cleared by the next call.  After
+ * any other kind it is dead.  Queues are looked up and declared on a channel
+ * of their own, so a refusal there does not disturb a consumer or confirm
+ * mode.  What arrives meanwhile is kept for pi_amqp_next().
+ */
 
 typedef struct PiQueueInfo
 {
@@ -113,17 +132,12 @@ typedef struct PiQueueInfo
 	uint32		consumers;
 } PiQueueInfo;
 
-/*
- * Looks a queue up passively.  false: see pi_amqp_error(); a
- * PI_AMQP_NOT_FOUND closes only the channel, and the function opens it anew
- * before it returns, so the connection stays usable (error is cleared by the
- * next successful call).
- */
+/* Looks a queue up passively.  info may be NULL, here and below. */
 extern bool pi_amqp_queue_lookup(PiAmqp *conn, const char *queue, PiQueueInfo *info);
 
 /*
  * Declares a durable queue.  type "classic" or "quorum"; ttl_ms 0: no
- * x-message-ttl.  A refused declaration reopens the channel as above.
+ * x-message-ttl.
  */
 extern bool pi_amqp_queue_declare(PiAmqp *conn, const char *queue, const char *type,
 								  int64 ttl_ms, PiQueueInfo *info);
@@ -152,11 +166,14 @@ typedef struct PiAmqpProperties
 	uint8		priority;
 	bool		has_timestamp;
 	uint64		timestamp;
+
 	/*
 	 * The header table as a JSON object text, keys in the order received,
-	 * valid UTF-8 (anything else is replaced), "" if absent.  Headers that a
-	 * broker adds on redelivery (x-delivery-count, x-acquired-count,
-	 * x-death, ...) are left out.
+	 * valid UTF-8 without NUL (anything else is replaced), "" if absent.
+	 * Headers that a broker adds on redelivery (x-delivery-count,
+	 * x-acquired-count, x-death, ...) are left out.  Bytes are strings as
+	 * PostgreSQL shows a bytea, timestamps are numbers of seconds; what
+	 * cannot be read, or is nested deeper than 32, is null.
 	 */
 	char	   *headers_json;
 } PiAmqpProperties;
@@ -165,8 +182,8 @@ typedef struct PiDelivery
 {
 	uint64		tag;
 	bool		redelivered;
-	char	   *body;			/* palloc'd; may hold fewer bytes than the
-								 * message had */
+	char	   *body;			/* palloc'd, a NUL behind it; may hold fewer
+								 * bytes than the message had */
 	size_t		len;			/* bytes in body: min(size, max_body) */
 	uint64		size;			/* bytes of the message */
 	PiAmqpProperties props;
@@ -174,14 +191,17 @@ typedef struct PiDelivery
 
 typedef enum PiAmqpEventType
 {
-	PI_EVENT_NONE,				/* nothing left to read; socket may be slept on */
+	PI_EVENT_NONE,				/* nothing left to read; socket may be slept
+								 * on */
 	PI_EVENT_DELIVERY,
 	PI_EVENT_CONFIRM,			/* ack or nack of publishes */
 	PI_EVENT_RETURN,			/* a mandatory publish came back (its confirm
 								 * follows) */
 	PI_EVENT_QOS_OK,			/* answer to pi_amqp_probe(): everything sent
 								 * before it on this channel was seen */
-	PI_EVENT_CANCELLED,			/* the broker cancelled the consumer */
+	PI_EVENT_CANCELLED,			/* the broker cancelled the consumer (queue
+								 * gone, say); deliveries before it can still
+								 * be acknowledged */
 	PI_EVENT_BLOCKED,
 	PI_EVENT_UNBLOCKED,
 	PI_EVENT_QUEUE_INFO,		/* answer to pi_amqp_queue_poll() */
@@ -223,7 +243,12 @@ extern TimestampTz pi_amqp_keepalive_at(const PiAmqp *conn);
 
 /* ---- sending; none of these waits ----------------------------------- */
 
-/* All return false if the connection turned out dead. */
+/*
+ * All return false if the connection turned out dead.  They are written at
+ * once as far as the socket takes them; the rest goes out with the next
+ * call of pi_amqp_next(), pi_amqp_keepalive() or pi_amqp_flush(), which also
+ * says whether there is a rest.
+ */
 extern bool pi_amqp_ack(PiAmqp *conn, uint64 tag, bool multiple);
 extern bool pi_amqp_nack_requeue(PiAmqp *conn, uint64 tag, bool multiple);
 
@@ -255,8 +280,9 @@ typedef enum PiPublishStatus
 
 /*
  * Persistent, mandatory, content_type application/json, app_id profimport.
- * Never blocks: answers AGAIN when the socket's send buffer has no room for
- * the whole message.  May buffer; pi_amqp_flush() pushes out what is left.
+ * Ids and the like are cut at 255 bytes.  Never blocks: answers AGAIN while
+ * the broker has blocked us and while a megabyte waits for the socket.  The
+ * message goes into a buffer; call pi_amqp_flush() after the last one.
  */
 extern PiPublishStatus pi_amqp_publish(PiAmqp *conn, const PiPublish *p, uint64 *seq);
 
@@ -265,9 +291,8 @@ extern PiPublishStatus pi_amqp_publish(PiAmqp *conn, const PiPublish *p, uint64 
 extern bool pi_amqp_flush(PiAmqp *conn, bool *pending);
 
 /*
- * Installs the SIGTERM handler of a process that uses connections: like
- * die(), and shuts the socket of a library call that is stuck (TLS
- * handshake) down so that it returns.
+ * Installs the SIGTERM handler of a process that uses connections.  (It is
+ * die(): no call is ever stuck in a library.)
  */
 extern void pi_amqp_install_sigterm(void);
 
