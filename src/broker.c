@@ -36,8 +36,7 @@ pi_broker_count(void)
 	return Max(n, 1);
 }
 
-static bool
-fail(PiAmqpError *error, const char *fmt,...) pg_attribute_printf(2, 3);
+static bool fail(PiAmqpError *error, const char *fmt,...) pg_attribute_printf(2, 3);
 
 static bool
 fail(PiAmqpError *error, const char *fmt,...)

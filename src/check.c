@@ -93,9 +93,9 @@ report(PiCheck *check, const char *item, PiVerdict verdict,
 static void
 check_preloaded(PiCheck *check)
 {
-	const char *libraries =
-		GetConfigOption("shared_preload_libraries", false, false);
+	const char *libraries;
 
+	libraries = GetConfigOption("shared_preload_libraries", false, false);
 	if (pi_shared != NULL)
 		report(check, "preloaded", GOOD, "the library is in shared_preload_libraries");
 	else

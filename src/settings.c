@@ -199,8 +199,10 @@ define_processes(void)
 	 * session that loads the library late has no workers to mislead; there
 	 * they follow the configuration file.
 	 */
-	GucContext	fixed = process_shared_preload_libraries_in_progress ?
-		PGC_POSTMASTER : PGC_SIGHUP;
+	GucContext	fixed = PGC_SIGHUP;
+
+	if (process_shared_preload_libraries_in_progress)
+		fixed = PGC_POSTMASTER;
 
 	DefineCustomStringVariable("profimport.database",
 							   "Database in which the extension lives.",

@@ -91,13 +91,15 @@ typedef struct PiShared
 	slock_t		mutex;
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
-	uint64		wake_generation;	/* bumped when SQL left something to publish */
+	uint64		wake_generation;	/* bumped when SQL left something to
+									 * publish */
 	bool		out_of_slots;	/* max_worker_processes kept a worker away */
-	TimestampTz queue_wanted_at;	/* someone looked at the queue depth; 0: never */
+	TimestampTz queue_wanted_at;	/* someone looked at the queue depth; 0:
+									 * never */
 	ConditionVariable queue_cv; /* broadcast when a worker told the depth */
 	TimestampTz stats_reset;
 	/* counters by error code and outcome, for stat_result */
-	uint64		by_code[PI_NUM_CODES][PI_NUM_OUTCOMES];	/* 0 400 404 409 500 */
+	uint64		by_code[PI_NUM_CODES][PI_NUM_OUTCOMES]; /* 0 400 404 409 500 */
 	PiSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* pi_max_workers of them */
 } PiShared;
 
