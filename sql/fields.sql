@@ -1,6 +1,6 @@
 -- SPEC section 4: standard fields, declared fields, what they accept and how it is stored
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1);
 INSERT INTO profimport.database VALUES (1, 1), (1, 2);

@@ -1,6 +1,6 @@
 -- SPEC section 4: functional updates, every action on every type
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1);
 INSERT INTO profimport.database VALUES (1, 1);

@@ -1,6 +1,6 @@
 -- SPEC section 7: get_profile
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1);
 INSERT INTO profimport.database VALUES (1, 1), (1, 2);

@@ -1,6 +1,6 @@
 -- SPEC section 1: the message
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1), (100), (2147483647);
 INSERT INTO profimport.database VALUES (1, 1), (1, 100), (1, 2147483647), (100, 1), (2147483647, 1);

@@ -1,6 +1,6 @@
 -- SPEC section 5: resources and subscriptions
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1), (2);
 INSERT INTO profimport.database VALUES (1, 1), (1, 2), (2, 1);

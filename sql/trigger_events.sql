@@ -1,6 +1,6 @@
 -- SPEC section 6: trigger events
 \set ECHO none
-\i sql/helper.sql
+\i sql/include/helper.sql
 \set ECHO all
 INSERT INTO profimport.account VALUES (1);
 INSERT INTO profimport.database VALUES (1, 1);
@@ -71,8 +71,3 @@ SELECT changes FROM profimport.take_trigger_events(1);
 ROLLBACK;
 SELECT changes FROM profimport.take_trigger_events(1);
 SELECT changes FROM profimport.trigger_event ORDER BY event_id;
--- listeners are notified once per commit, and not of a message without events
-LISTEN profimport_trigger;
-SELECT count(*) FROM t.bat('{"email": "b@x.io", "data": {"n": 21}}', '{"email": "b@x.io", "data": {"n": 22}}', '{"email": "c@x.io"}');
-SELECT count(*) FROM t.bat('{"email": "b@x.io", "data": {"n": 22}}', '{"email": "b@x.io", "skip_triggers": true, "data": {"n": 23}}');
-UNLISTEN *;
