@@ -18,7 +18,14 @@ MODULE_big = profimport
 # One a line, in alphabetical order; a wildcard would link stray files too.
 OBJS = \
 	src/amqp.o \
+	src/amqp_connect.o \
+	src/amqp_header.o \
 	src/amqp_io.o \
+	src/amqp_publish.o \
+	src/amqp_resolve.o \
+	src/amqp_rpc.o \
+	src/amqp_tls.o \
+	src/amqp_url.o \
 	src/apply.o \
 	src/backoff.o \
 	src/batch.o \
@@ -27,22 +34,30 @@ OBJS = \
 	src/check.o \
 	src/config.o \
 	src/convert.o \
+	src/crashpoint.o \
+	src/datetime.o \
 	src/engine.o \
 	src/errlog.o \
 	src/fields.o \
 	src/import.o \
+	src/import_one.o \
 	src/journal.o \
 	src/launcher.o \
 	src/match.o \
+	src/merge.o \
 	src/message.o \
 	src/outbox.o \
+	src/profile_id.o \
 	src/profimport.o \
+	src/repeats.o \
 	src/result.o \
 	src/settings.o \
 	src/shmem.o \
+	src/sql.o \
 	src/stat.o \
 	src/store.o \
 	src/subscriptions.o \
+	src/textnorm.o \
 	src/triggers.o \
 	src/value.o \
 	src/worker.o

@@ -1,6 +1,3 @@
--- The install script of profimport is made of the parts in sql/ext, in order.
-\echo Use "CREATE EXTENSION profimport" to load this file. \quit
-
 -- Names, white space and case are compared byte by byte; JSON is UTF-8.
 DO $$
 BEGIN

@@ -1,0 +1,128 @@
+/*-------------------------------------------------------------------------
+ *
+ * store.h
+ *		The SQL of the domain: every statement by which profiles are found
+ *		and written.  Prepared once per process, run through SPI.
+ *
+ * Callers are connected to SPI.  Results live in the caller's current memory
+ * context.  Values are those of the configured form (convert.h).
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef PI_STORE_H
+#define PI_STORE_H
+
+#include "storage/itemptr.h"
+
+#include "config.h"
+
+/* A profile as read.  ctid and xmin name the very version that was seen. */
+typedef struct PiProfile
+{
+	char	   *profile_id;
+	ItemPointerData ctid;
+	TransactionId xmin;
+	char	   *email;			/* NULL: unset */
+	bool		has_phones;
+	JsonbValue	phones;			/* array of strings */
+	Jsonb	   *data;
+} PiProfile;
+
+/* Distinct profiles that match; a third one is of no interest. */
+typedef struct PiMatches
+{
+	int			n;				/* 0, 1 or 2 (several) */
+	PiProfile	profile;		/* the one, if n is 1 */
+} PiMatches;
+
+typedef struct PiSubscription
+{
+	int64		subscription_no;	/* 0: not stored yet */
+	ItemPointerData ctid;
+	TransactionId xmin;
+	int			resource_id;
+	char	   *channel;
+	char	   *contact;		/* NULL for telegram_bot */
+	char	   *provider;		/* push only */
+	Jsonb	   *cc_data;		/* telegram_bot only */
+	char	   *contact_key;	/* as profimport.contact_key() gives it */
+	int			status;
+	int			priority;
+	Jsonb	   *custom_fields;
+	char	  **cats;
+	int			ncats;
+} PiSubscription;
+
+/*
+ * Opens a batch: locks the tables against changes of the configuration that
+ * depend on the data, refreshes the configuration, sees to index plans until
+ * pi_store_end() with the value returned (or the end of the transaction).
+ */
+extern int	pi_store_begin(void);
+extern void pi_store_end(int nestlevel);
+
+/* Searches; each unites its hits with what *m holds already. */
+extern void pi_find_email_field(const PiDatabase *db, const char *email, PiMatches *m);
+extern void pi_find_key(const PiDatabase *db, const char *name, char **keys, int nkeys, PiMatches *m);
+extern void pi_find_contact(const PiDatabase *db, const char *channel,
+							const char *contact_key, int resource_id, PiMatches *m);
+extern void pi_find_sub_key(const PiDatabase *db, const char *name, char **keys, int nkeys,
+							int resource_id, PiMatches *m);
+extern void pi_find_id(const PiDatabase *db, const char *profile_id, PiMatches *m);
+
+/* Is there another profile with this email, or this unique value? */
+extern bool pi_email_taken(const PiDatabase *db, const char *email, const char *profile_id);
+extern bool pi_key_taken(const PiDatabase *db, const char *name, const char *key, const char *profile_id);
+
+extern void pi_insert_profile(const PiDatabase *db, const char *profile_id, const char *email,
+							  const JsonbValue *phones, Jsonb *data);
+
+/* False: the version read is no longer the newest; nothing was written. */
+extern bool pi_update_profile(const PiProfile *old, const char *email,
+							  const JsonbValue *phones, Jsonb *data);
+
+/* All subscriptions of a profile, by number. */
+extern int	pi_load_subscriptions(const PiDatabase *db, const char *profile_id, PiSubscription **subs);
+extern void pi_insert_subscription(const PiDatabase *db, const char *profile_id, PiSubscription *sub);
+extern bool pi_update_subscription(const PiSubscription *sub);
+
+typedef struct PiEventRow
+{
+	int64		event_id;		/* given by pi_insert_event or pi_next_event_id */
+	const char *kind;
+	int			account_id;
+	int			db_id;
+	const char *profile_id;
+	int64		subscription_no;	/* 0: none, resource_id and channel too */
+	int			resource_id;
+	const char *channel;
+	Jsonb	   *changes;
+	const char *feedback_id;
+} PiEventRow;
+
+extern void pi_insert_events(const PiEventRow *events, int n);
+extern int64 pi_next_event_id(void);
+
+extern void pi_insert_error(int error, const char *error_text, const char *sqlstate,
+							const char *feedback_id, int account_id, int db_id,
+							const char *body, size_t len, Jsonb *headers);
+
+/* Keys of a stored profile and of a stored subscription, as the owner. */
+extern void pi_write_profile_keys(bool insert, int account_id, int db_id, const char *profile_id,
+								  const char *name, bool is_unique, const char *key);
+extern void pi_write_subscription_keys(bool insert, int account_id, int db_id, const char *profile_id,
+									   int64 subscription_no, int resource_id,
+									   const char *name, const char *key);
+
+/* text[] from and to an in-memory JsonbValue array of strings. */
+extern Datum pi_texts_to_array(const JsonbValue *strings);
+extern void pi_array_to_texts(Datum array, JsonbValue *strings);
+
+/* The contact of a subscription as profimport.contact_key() gives it. */
+extern char *pi_contact_key_of(const char *channel, const char *contact,
+							   const char *provider, Jsonb *cc_data);
+
+/* True while the engine itself writes: its values are checked already. */
+extern bool pi_engine_writes;
+
+#endif							/* PI_STORE_H */

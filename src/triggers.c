@@ -1,0 +1,703 @@
+/*-------------------------------------------------------------------------
+ *
+ * triggers.c
+ *		The same rules for ordinary SQL on profile and subscription: values
+ *		are checked and normalised before a row is stored, its keys kept in
+ *		step after.
+ *
+ * NOTES
+ *		The engine's own writes are checked already and pass unlooked at,
+ *		unless the table has other row triggers that may have changed them.
+ *		Keys are kept by the AFTER trigger for everybody, from what the row
+ *		really became.
+ *
+ *		A restore by pg_dump's output loads rows that were valid when they
+ *		were written: a field that became required later is not asked for.
+ *		Such a session is told by check_function_bodies, which pg_dump's
+ *		output always switches off.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_trigger.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "merge.h"
+#include "profile_id.h"
+#include "store.h"
+#include "subscriptions.h"
+
+PG_FUNCTION_INFO_V1(pi_profile_check);
+PG_FUNCTION_INFO_V1(pi_profile_index);
+PG_FUNCTION_INFO_V1(pi_subscription_check);
+PG_FUNCTION_INFO_V1(pi_subscription_index);
+PG_FUNCTION_INFO_V1(pi_match_keys_srf);
+
+/* Columns of profimport.profile */
+enum
+{
+	P_ACCOUNT_ID = 1, P_DB_ID, P_PROFILE_ID, P_EMAIL, P_PHONES, P_DATA,
+	P_CREATED_AT, P_UPDATED_AT, P_END
+};
+
+/* Columns of profimport.subscription */
+enum
+{
+	S_ACCOUNT_ID = 1, S_DB_ID, S_PROFILE_ID, S_SUBSCRIPTION_NO, S_RESOURCE_ID,
+	S_CHANNEL, S_CONTACT, S_PROVIDER, S_CC_DATA, S_STATUS, S_PRIORITY,
+	S_CUSTOM_FIELDS, S_CATS, S_CREATED_AT, S_UPDATED_AT, S_END
+};
+
+#define MAX_COLUMNS 15
+
+/* A row taken apart, and put together again if something was normalised. */
+typedef struct Row
+{
+	TupleDesc	desc;
+	HeapTuple	tuple;
+	Datum		values[MAX_COLUMNS + 1];
+	bool		nulls[MAX_COLUMNS + 1];
+	bool		replaced[MAX_COLUMNS + 1];
+	bool		any_replaced;
+} Row;
+
+static void
+take_apart(Relation rel, HeapTuple tuple, Row *row)
+{
+	memset(row, 0, sizeof(*row));
+	row->desc = RelationGetDescr(rel);
+	row->tuple = tuple;
+	heap_deform_tuple(tuple, row->desc, &row->values[1], &row->nulls[1]);
+}
+
+static void
+replace(Row *row, int col, Datum value, bool isnull)
+{
+	row->values[col] = value;
+	row->nulls[col] = isnull;
+	row->replaced[col] = true;
+	row->any_replaced = true;
+}
+
+static HeapTuple
+put_together(Row *row)
+{
+	if (!row->any_replaced)
+		return row->tuple;
+	return heap_modify_tuple(row->tuple, row->desc, &row->values[1], &row->nulls[1],
+							 &row->replaced[1]);
+}
+
+static char *
+text_at(const Row *row, int col)
+{
+	return row->nulls[col] ? NULL : TextDatumGetCString(row->values[col]);
+}
+
+static bool
+same(const Row *a, const Row *b, int col)
+{
+	Form_pg_attribute att = TupleDescAttr(a->desc, col - 1);
+
+	if (a->nulls[col] || b->nulls[col])
+		return a->nulls[col] && b->nulls[col];
+	return datum_image_eq(a->values[col], b->values[col], att->attbyval, att->attlen);
+}
+
+static void
+violation(Relation rel, const char *column, const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CHECK_VIOLATION),
+			 errmsg("column \"%s\" of table \"%s\" does not accept this value",
+					column, RelationGetRelationName(rel)),
+			 errdetail_internal("%s", detail),
+			 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+			 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
+			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
+}
+
+/* Values of NOT NULL columns are looked at before the constraint is. */
+static bool
+lacks_required_column(Relation rel, const Row *row, const int *except, int nexcept)
+{
+	for (int i = 1; i <= row->desc->natts; i++)
+	{
+		bool		excepted = false;
+
+		for (int j = 0; j < nexcept; j++)
+			excepted |= except[j] == i;
+		if (!excepted && row->nulls[i] && TupleDescAttr(row->desc, i - 1)->attnotnull)
+			return true;		/* the constraint says it better */
+	}
+	return false;
+}
+
+/* Are there row triggers that may change what the engine wrote? */
+static bool
+others_before(Relation rel, const char *own)
+{
+	TriggerDesc *td = rel->trigdesc;
+
+	for (int i = 0; i < td->numtriggers; i++)
+		if (TRIGGER_FOR_ROW(td->triggers[i].tgtype) &&
+			TRIGGER_FOR_BEFORE(td->triggers[i].tgtype) &&
+			strcmp(td->triggers[i].tgname, own) != 0)
+			return true;
+	return false;
+}
+
+static TriggerData *
+called_as_row_trigger(FunctionCallInfo fcinfo, const char *name)
+{
+	TriggerData *td = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(td->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" was not called as a row trigger", name)));
+	return td;
+}
+
+/*
+ * Outside of a batch there is none of pi_store_begin()'s locks, but the
+ * statement that fired us holds ROW EXCLUSIVE on the table, which keeps the
+ * configuration that belongs to it from changing.
+ */
+static void
+refresh_configuration(void)
+{
+	if (!pi_engine_writes)
+		pi_config_refresh();
+}
+
+/* ---- objects of fields -------------------------------------------------------- */
+
+/*
+ * Checks and normalises an object of declared fields.  JSON null unsets, as
+ * in a message.  Returns the object itself if nothing had to be changed.
+ */
+static Jsonb *
+check_object(Relation rel, const char *column, Jsonb *object, const PiDatabase *db,
+			 const PiFieldDef *fields, int nfields)
+{
+	JsonbParseState *state = NULL;
+	JsonbIterator *it;
+	JsonbIteratorToken tok;
+	JsonbValue	key;
+	JsonbValue	v;
+	bool		changed = false;
+
+	if (!JB_ROOT_IS_OBJECT(object))
+		violation(rel, column, "A JSON object is expected.");
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	it = JsonbIteratorInit(&object->root);
+	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		const PiFieldDef *f;
+		JsonbValue	out;
+		const char *why;
+
+		if (tok == WJB_KEY)
+			key = v;
+		if (tok != WJB_VALUE)
+			continue;
+		f = db ? pi_config_field(db, key.val.string.val, key.val.string.len) :
+			pi_declared_field(fields, nfields, key.val.string.val, key.val.string.len);
+		if (f == NULL || f->type == PI_TYPE_EMAIL || f->type == PI_TYPE_PHONES)
+			violation(rel, column,
+					  psprintf(f ? "Field \"%s\" is a column of its own." :
+							   "Field \"%s\" is not declared.",
+							   pnstrdup(key.val.string.val, key.val.string.len)));
+		if (v.type == jbvNull)
+		{
+			changed = true;
+			continue;
+		}
+		if (!pi_convert(f, &v, &out, &why))
+			violation(rel, column,
+					  psprintf("Field \"%s\" does not accept this value: %s.", f->name, why));
+		changed |= !pi_value_equal(&v, &out);
+		pushJsonbValue(&state, WJB_KEY, &key);
+		pushJsonbValue(&state, WJB_VALUE, &out);
+	}
+	v = *pushJsonbValue(&state, WJB_END_OBJECT, NULL);
+	return changed ? JsonbValueToJsonb(&v) : object;
+}
+
+/* A required field must be there on INSERT, and must not go on UPDATE. */
+static void
+check_required(Relation rel, const char *column, const PiFieldDef *fields, int nfields,
+			   Jsonb *now, Jsonb *before)
+{
+	if (before == NULL && !check_function_bodies)
+		return;					/* see NOTES */
+	for (int i = 0; i < nfields; i++)
+		if (fields[i].required && pi_stored_value(now, &fields[i]) == NULL &&
+			(before == NULL || pi_stored_value(before, &fields[i]) != NULL))
+			violation(rel, column, psprintf("Field \"%s\" is required.", fields[i].name));
+}
+
+/* ---- profile ---------------------------------------------------------------------- */
+
+static void
+check_phones(Relation rel, Row *row)
+{
+	static const char *const name = "phones";
+	const PiFieldDef *f = pi_standard_field(name, strlen(name));
+	JsonbValue	in;
+	JsonbValue	out;
+	const char *why;
+
+	if (row->nulls[P_PHONES])
+		return;
+	pi_array_to_texts(row->values[P_PHONES], &in);
+	if (!pi_convert(f, &in, &out, &why))
+		violation(rel, name, psprintf("%s.", why));
+	if (!pi_value_equal(&in, &out))
+		replace(row, P_PHONES, pi_texts_to_array(&out), false);
+}
+
+static void
+check_email(Relation rel, Row *row)
+{
+	char	   *email = text_at(row, P_EMAIL);
+	char	   *normal;
+	bool		empty;
+	const char *why;
+
+	if (email == NULL)
+		return;
+	normal = pi_normalize_email(email, strlen(email), &empty, &why);
+	if (normal == NULL)
+		violation(rel, "email", psprintf("%s.", why));
+	if (strcmp(email, normal) != 0)
+		replace(row, P_EMAIL, CStringGetTextDatum(normal), false);
+}
+
+Datum
+pi_profile_check(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = called_as_row_trigger(fcinfo, "profile_check");
+	Relation	rel = td->tg_relation;
+	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
+	static const int generated[] = {P_PROFILE_ID};
+	Row			row;
+	Row			old;
+	const PiDatabase *db;
+	Jsonb	   *data;
+	Jsonb	   *checked;
+
+	if (pi_engine_writes && !others_before(rel, td->tg_trigger->tgname))
+		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
+
+	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
+	if (lacks_required_column(rel, &row, generated, 1))
+		return PointerGetDatum(row.tuple);
+	refresh_configuration();
+	db = pi_config_database(DatumGetInt32(row.values[P_ACCOUNT_ID]),
+							DatumGetInt32(row.values[P_DB_ID]));
+	if (!db->exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("database %d of account %d does not exist",
+						DatumGetInt32(row.values[P_DB_ID]),
+						DatumGetInt32(row.values[P_ACCOUNT_ID])),
+				 errhint("Insert it into profimport.database first."),
+				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "profile"),
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "profile_database_fkey")));
+	if (row.nulls[P_PROFILE_ID])
+	{
+		char		id[PI_PROFILE_ID_LEN + 1];
+
+		pi_make_profile_id(id);
+		replace(&row, P_PROFILE_ID, CStringGetTextDatum(id), false);
+	}
+	check_email(rel, &row);
+	check_phones(rel, &row);
+	data = DatumGetJsonbP(row.values[P_DATA]);
+	checked = check_object(rel, "data", data, db, NULL, 0);
+	if (checked != data)
+		replace(&row, P_DATA, JsonbPGetDatum(checked), false);
+
+	if (!update)
+	{
+		check_required(rel, "data", db->fields, db->nfields, checked, NULL);
+		return PointerGetDatum(put_together(&row));
+	}
+
+	take_apart(rel, td->tg_trigtuple, &old);
+	check_required(rel, "data", db->fields, db->nfields, checked,
+				   DatumGetJsonbP(old.values[P_DATA]));
+	if (row.nulls[P_EMAIL] && !old.nulls[P_EMAIL])
+		violation(rel, "email", "A profile's email can be replaced, but not unset.");
+	if (!pi_engine_writes)
+		for (int col = 1; col < P_CREATED_AT; col++)
+			if (!same(&row, &old, col))
+			{
+				replace(&row, P_UPDATED_AT,
+						TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
+				break;
+			}
+	return PointerGetDatum(put_together(&row));
+}
+
+/* What a profile is matched by. */
+typedef struct Key
+{
+	const PiFieldDef *field;
+	char	   *key;
+} Key;
+
+static Key *
+add_keys(Key *keys, int *n, const PiFieldDef *field, PiType type, const JsonbValue *value)
+{
+	char	  **texts;
+	int			ntexts = pi_match_keys(type, value, &texts);
+
+	keys = keys ? repalloc(keys, sizeof(Key) * (*n + ntexts + 1)) :
+		palloc(sizeof(Key) * (ntexts + 1));
+	for (int i = 0; i < ntexts; i++)
+	{
+		keys[*n].field = field;
+		keys[(*n)++].key = texts[i];
+	}
+	return keys;
+}
+
+static Key *
+profile_keys(const Row *row, const PiDatabase *db, int *n)
+{
+	Key		   *keys = NULL;
+
+	*n = 0;
+	if (!row->nulls[P_PHONES])
+	{
+		JsonbValue	phones;
+
+		pi_array_to_texts(row->values[P_PHONES], &phones);
+		keys = add_keys(keys, n, pi_standard_field("phones", 6), PI_TYPE_PHONES, &phones);
+	}
+	for (int i = 0; db->nmatching > 0 && i < db->nfields; i++)
+	{
+		const PiFieldDef *f = &db->fields[i];
+		JsonbValue *v;
+
+		if (f->matching &&
+			(v = pi_stored_value(DatumGetJsonbP(row->values[P_DATA]), f)) != NULL)
+			keys = add_keys(keys, n, f, f->type, v);
+	}
+	return keys;
+}
+
+static bool
+has_key(const Key *keys, int n, const Key *k)
+{
+	for (int i = 0; i < n; i++)
+		if (keys[i].field == k->field && strcmp(keys[i].key, k->key) == 0)
+			return true;
+	return false;
+}
+
+Datum
+pi_profile_index(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = called_as_row_trigger(fcinfo, "profile_index");
+	Relation	rel = td->tg_relation;
+	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
+	bool		deleted = TRIGGER_FIRED_BY_DELETE(td->tg_event);
+	Row			now;
+	Row			old;
+	Key		   *added = NULL;
+	Key		   *gone = NULL;
+	int			nadded = 0;
+	int			ngone = 0;
+	bool		moved;
+
+	take_apart(rel, td->tg_trigtuple, &old);
+	if (update)
+		take_apart(rel, td->tg_newtuple, &now);
+	else
+		now = old;
+
+	moved = update && !(same(&now, &old, P_ACCOUNT_ID) && same(&now, &old, P_DB_ID) &&
+						same(&now, &old, P_PROFILE_ID));
+	refresh_configuration();
+	if (update || deleted)
+		gone = profile_keys(&old, pi_config_database(DatumGetInt32(old.values[P_ACCOUNT_ID]),
+													 DatumGetInt32(old.values[P_DB_ID])), &ngone);
+	if (!deleted)
+		added = profile_keys(&now, pi_config_database(DatumGetInt32(now.values[P_ACCOUNT_ID]),
+													  DatumGetInt32(now.values[P_DB_ID])), &nadded);
+	if (ngone == 0 && nadded == 0)
+		PG_RETURN_NULL();
+
+	SPI_connect();
+	for (int i = 0; i < ngone; i++)
+		if (moved || !has_key(added, nadded, &gone[i]))
+			pi_write_profile_keys(false, DatumGetInt32(old.values[P_ACCOUNT_ID]),
+								  DatumGetInt32(old.values[P_DB_ID]), text_at(&old, P_PROFILE_ID),
+								  gone[i].field->name, false, gone[i].key);
+	for (int i = 0; i < nadded; i++)
+		if (moved || !has_key(gone, ngone, &added[i]))
+			pi_write_profile_keys(true, DatumGetInt32(now.values[P_ACCOUNT_ID]),
+								  DatumGetInt32(now.values[P_DB_ID]), text_at(&now, P_PROFILE_ID),
+								  added[i].field->name, added[i].field->is_unique, added[i].key);
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* ---- subscription -------------------------------------------------------------------- */
+
+/* The contact columns by channel; see SPEC.md section 5. */
+static void
+check_contact(Relation rel, Row *row, const char *channel)
+{
+	char	   *contact = text_at(row, S_CONTACT);
+	char	   *normal = contact;
+	bool		is_push = strcmp(channel, "push") == 0;
+	bool		is_bot = strcmp(channel, "telegram_bot") == 0;
+	bool		empty;
+	const char *why = NULL;
+
+	if (is_bot)
+	{
+		if (contact != NULL)
+			violation(rel, "contact", "Channel telegram_bot has its contact in cc_data.");
+		if (row->nulls[S_CC_DATA] ||
+			!JB_ROOT_IS_OBJECT(DatumGetJsonbP(row->values[S_CC_DATA])) ||
+			JB_ROOT_COUNT(DatumGetJsonbP(row->values[S_CC_DATA])) == 0)
+			violation(rel, "cc_data", "A JSON object that is not empty is expected.");
+	}
+	else
+	{
+		if (!row->nulls[S_CC_DATA])
+			violation(rel, "cc_data", "Only channel telegram_bot has cc_data.");
+		if (contact == NULL || pi_is_blank(contact, strlen(contact)))
+			violation(rel, "contact", "The contact is missing.");
+		if (strcmp(channel, "email") == 0)
+			normal = pi_normalize_email(contact, strlen(contact), &empty, &why);
+		else if (!is_push)
+			normal = pi_normalize_phone(contact, strlen(contact), &empty, &why);
+		if (normal == NULL)
+			violation(rel, "contact", psprintf("%s.", why));
+		if (strcmp(contact, normal) != 0)
+			replace(row, S_CONTACT, CStringGetTextDatum(normal), false);
+	}
+	if (is_push)
+	{
+		char	   *provider = text_at(row, S_PROVIDER);
+
+		if (provider == NULL || pi_is_blank(provider, strlen(provider)))
+			violation(rel, "provider", "Channel push needs a provider.");
+	}
+	else if (!row->nulls[S_PROVIDER])
+		violation(rel, "provider", "Only channel push has a provider.");
+}
+
+static void
+check_cats(Relation rel, Row *row, const PiResource *resource)
+{
+	JsonbValue	cats;
+
+	pi_array_to_texts(row->values[S_CATS], &cats);
+	for (int i = 0; i < cats.val.array.nElems; i++)
+	{
+		JsonbValue *c = &cats.val.array.elems[i];
+		bool		known = false;
+
+		for (int j = 0; c->type == jbvString && j < resource->ncats && !known; j++)
+			known = strcmp(resource->cats[j], c->val.string.val) == 0;
+		if (!known)
+			violation(rel, "cats", "The resource has no such category.");
+	}
+}
+
+Datum
+pi_subscription_check(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = called_as_row_trigger(fcinfo, "subscription_check");
+	Relation	rel = td->tg_relation;
+	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
+	Row			row;
+	Row			old;
+	const PiDatabase *db;
+	const PiResource *resource;
+	const char *channel;
+	char	   *name;
+	int			n;
+	Jsonb	   *fields;
+	Jsonb	   *checked;
+
+	if (pi_engine_writes && !others_before(rel, td->tg_trigger->tgname))
+		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
+
+	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
+	if (lacks_required_column(rel, &row, NULL, 0))
+		return PointerGetDatum(row.tuple);
+	refresh_configuration();
+	db = pi_config_database(DatumGetInt32(row.values[S_ACCOUNT_ID]),
+							DatumGetInt32(row.values[S_DB_ID]));
+	resource = db->exists ?
+		pi_config_resource(db, DatumGetInt32(row.values[S_RESOURCE_ID])) : NULL;
+	if (resource == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("resource %d of account %d does not exist or is not open to database %d",
+						DatumGetInt32(row.values[S_RESOURCE_ID]),
+						DatumGetInt32(row.values[S_ACCOUNT_ID]),
+						DatumGetInt32(row.values[S_DB_ID])),
+				 errhint("See profimport.resource."),
+				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));
+	name = text_at(&row, S_CHANNEL);
+	channel = pi_channel(name, strlen(name));
+	if (channel == NULL)
+		violation(rel, "channel", "It is none of the known channels.");
+	check_contact(rel, &row, channel);
+	n = DatumGetInt32(row.values[S_STATUS]);
+	if (n < 0 || n > 6)
+		violation(rel, "status", "A status from 0 to 6 is expected.");
+	if (DatumGetInt32(row.values[S_PRIORITY]) < 0)
+		violation(rel, "priority", "A priority of 0 or more is expected.");
+	check_cats(rel, &row, resource);
+	fields = DatumGetJsonbP(row.values[S_CUSTOM_FIELDS]);
+	checked = check_object(rel, "custom_fields", fields, NULL, resource->fields, resource->nfields);
+	if (checked != fields)
+		replace(&row, S_CUSTOM_FIELDS, JsonbPGetDatum(checked), false);
+
+	if (!update)
+	{
+		check_required(rel, "custom_fields", resource->fields, resource->nfields, checked, NULL);
+		return PointerGetDatum(put_together(&row));
+	}
+	take_apart(rel, td->tg_trigtuple, &old);
+	check_required(rel, "custom_fields", resource->fields, resource->nfields, checked,
+				   DatumGetJsonbP(old.values[S_CUSTOM_FIELDS]));
+	if (!pi_engine_writes)
+		for (int col = 1; col < S_CREATED_AT; col++)
+			if (!same(&row, &old, col))
+			{
+				replace(&row, S_UPDATED_AT,
+						TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
+				break;
+			}
+	return PointerGetDatum(put_together(&row));
+}
+
+static Key *
+subscription_keys(const Row *row, int *n)
+{
+	const PiDatabase *db = pi_config_database(DatumGetInt32(row->values[S_ACCOUNT_ID]),
+											  DatumGetInt32(row->values[S_DB_ID]));
+	const PiResource *r = pi_config_resource(db, DatumGetInt32(row->values[S_RESOURCE_ID]));
+	Key		   *keys = NULL;
+
+	*n = 0;
+	for (int i = 0; r != NULL && i < r->nfields; i++)
+	{
+		const PiFieldDef *f = &r->fields[i];
+		JsonbValue *v;
+
+		if (f->matching &&
+			(v = pi_stored_value(DatumGetJsonbP(row->values[S_CUSTOM_FIELDS]), f)) != NULL)
+			keys = add_keys(keys, n, f, f->type, v);
+	}
+	return keys;
+}
+
+Datum
+pi_subscription_index(PG_FUNCTION_ARGS)
+{
+	TriggerData *td = called_as_row_trigger(fcinfo, "subscription_index");
+	Relation	rel = td->tg_relation;
+	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
+	bool		deleted = TRIGGER_FIRED_BY_DELETE(td->tg_event);
+	Row			rows[2];		/* old and new */
+	Key		   *keys[2] = {NULL, NULL};
+	int			n[2] = {0, 0};
+	bool		moved = false;
+	static const int identity[] = {
+		S_ACCOUNT_ID, S_DB_ID, S_PROFILE_ID, S_SUBSCRIPTION_NO, S_RESOURCE_ID
+	};
+
+	take_apart(rel, td->tg_trigtuple, &rows[0]);
+	if (update)
+		take_apart(rel, td->tg_newtuple, &rows[1]);
+	else
+		rows[1] = rows[0];
+	for (int i = 0; i < lengthof(identity); i++)
+		moved |= !same(&rows[0], &rows[1], identity[i]);
+	refresh_configuration();
+	if (update || deleted)
+		keys[0] = subscription_keys(&rows[0], &n[0]);
+	if (!deleted)
+		keys[1] = subscription_keys(&rows[1], &n[1]);
+	if (n[0] == 0 && n[1] == 0)
+		PG_RETURN_NULL();
+
+	SPI_connect();
+	for (int which = 0; which < 2; which++)
+	{
+		const Row  *row = &rows[which];
+
+		for (int i = 0; i < n[which]; i++)
+			if (moved || !has_key(keys[1 - which], n[1 - which], &keys[which][i]))
+				pi_write_subscription_keys(which == 1,
+										   DatumGetInt32(row->values[S_ACCOUNT_ID]),
+										   DatumGetInt32(row->values[S_DB_ID]),
+										   text_at(row, S_PROFILE_ID),
+										   DatumGetInt64(row->values[S_SUBSCRIPTION_NO]),
+										   DatumGetInt32(row->values[S_RESOURCE_ID]),
+										   keys[which][i].field->name, keys[which][i].key);
+	}
+	SPI_finish();
+	PG_RETURN_NULL();
+}
+
+/* match_keys(type text, value jsonb) → setof text: for the upkeep of keys in SQL */
+Datum
+pi_match_keys_srf(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	PiType		type;
+	Jsonb	   *value = PG_GETARG_JSONB_P(1);
+	JsonbValue	v;
+	char	  **keys;
+	int			n = 0;
+
+	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
+	if (pi_type_by_name(text_to_cstring(PG_GETARG_TEXT_PP(0)), &type))
+	{
+		if (JB_ROOT_IS_SCALAR(value))
+			JsonbExtractScalar(&value->root, &v);
+		else
+		{
+			v.type = jbvBinary;
+			v.val.binary.data = &value->root;
+			v.val.binary.len = VARSIZE(value) - VARHDRSZ;
+		}
+		n = pi_match_keys(type, &v, &keys);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		Datum		values[1] = {CStringGetTextDatum(keys[i])};
+		bool		nulls[1] = {false};
+
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	return (Datum) 0;
+}
