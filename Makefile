@@ -38,6 +38,7 @@ OBJS = \
 	src/datetime.o \
 	src/engine.o \
 	src/errlog.o \
+	src/extension.o \
 	src/fields.o \
 	src/import.o \
 	src/import_one.o \
