@@ -240,7 +240,7 @@ check_role(PiCheck *check)
 	check->role = role;
 
 	if (!login)
-		report(check, "role", BAD, "role \"%s\" must not log in: ALTER ROLE %s LOGIN",
+		report(check, "role", BAD, "role \"%s\" has no LOGIN: ALTER ROLE %s LOGIN",
 			   role, quote_identifier(role));
 	else if (super)
 		report(check, "role", GOOD,
@@ -285,7 +285,7 @@ check_privileges(PiCheck *check)
 
 	if (!connect)
 		report(check, "privileges", BAD,
-			   "role \"%s\" must not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
+			   "role \"%s\" may not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
 			   check->role, quote_identifier(get_database_name(MyDatabaseId)),
 			   quote_identifier(check->role));
 	else if (missing != NULL)
@@ -313,13 +313,21 @@ static void
 add_trouble(PiTrouble *trouble, const PiAmqpError *error, const char *where)
 {
 	StringInfo	buf = &trouble->unreachable;
+	int			len = strlen(error->text);
 
 	if (error->kind == PI_AMQP_BAD_URL || error->kind == PI_AMQP_LOGIN ||
 		error->kind == PI_AMQP_VHOST)
 		buf = &trouble->refused;
 
-	appendStringInfo(buf, "%s%s%s%s", buf->len > 0 ? "; " : "",
-					 where, where[0] != '\0' ? ": " : "", error->text);
+	/* the password file is the same for all URLs */
+	if (where[0] == '\0' && strstr(buf->data, error->text) != NULL)
+		return;
+
+	/* RabbitMQ ends some of its texts with a full stop */
+	if (len > 0 && error->text[len - 1] == '.')
+		len--;
+	appendStringInfo(buf, "%s%s%s%.*s", buf->len > 0 ? "; " : "",
+					 where, where[0] != '\0' ? ": " : "", len, error->text);
 }
 
 /* Tries the URLs in turn, like a worker, and reports broker and login. */
@@ -426,51 +434,71 @@ check_queue(PiCheck *check, PiAmqp *conn, const char *item, const char *queue)
 }
 
 /*
- * RabbitMQ compares durable, auto_delete and exclusive first, then the
- * arguments, of which only x-expires comes before x-message-ttl.  So when the
- * text names any other argument, the TTL is as expected.
+ * Declares the result queue, which exists, as it is expected to be.  What is
+ * wrong with it is told by the first difference RabbitMQ finds: the type, then
+ * durable, auto_delete and exclusive, then the arguments, of which only
+ * x-expires comes before x-message-ttl.
  */
+static const char *
+declare_expected(PiAmqp *conn, const char *type)
+{
+	PiQueueInfo info;
+
+	if (pi_amqp_queue_declare(conn, pi_result_queue, type,
+							  (int64) pi_result_ttl * 1000, &info))
+		return NULL;
+	return pi_amqp_error(conn)->text;
+}
+
 static void
 check_ttl(PiCheck *check, PiAmqp *conn)
 {
 	static const char *const before_ttl[] = {
-		"'durable'", "'auto_delete'", "'exclusive'", "'x-expires'"
+		"'x-queue-type'", "'auto_delete'", "'exclusive'", "'x-expires'"
 	};
-	const char *type = pi_queue_type == PI_QUEUE_QUORUM ? "quorum" : "classic";
-	PiQueueInfo info;
-	const PiAmqpError *error;
+	bool		quorum = pi_queue_type == PI_QUEUE_QUORUM;
+	const char *difference;
 	int			i;
 
-	if (pi_amqp_queue_declare(conn, pi_result_queue, type,
-							  (int64) pi_result_ttl * 1000, &info))
+	/* a queue of the other type is as good */
+	difference = declare_expected(conn, quorum ? "quorum" : "classic");
+	if (difference != NULL && strstr(difference, "'x-queue-type'") != NULL)
+		difference = declare_expected(conn, quorum ? "classic" : "quorum");
+
+	if (difference != NULL && strstr(difference, "'durable'") != NULL)
 	{
-		report(check, "result_ttl", GOOD, "the queue has the TTL of profimport.result_ttl");
+		report(check, "result_ttl", BAD,
+			   "queue \"%s\" is not durable, results are lost when the broker restarts: "
+			   "delete it when it is empty, so that it is created anew",
+			   pi_result_queue);
 		return;
 	}
 
-	error = pi_amqp_error(conn);
-	if (error->kind != PI_AMQP_PRECONDITION)
-	{
-		report(check, "result_ttl", UNKNOWN, "not checked: %s", error->text);
-		return;
-	}
-
-	if (strstr(error->text, "'x-message-ttl'") != NULL)
+	if (difference != NULL && strstr(difference, "'x-message-ttl'") != NULL)
 	{
 		report(check, "result_ttl", BAD,
 			   "queue \"%s\" was created with another TTL, the shorter one applies: %s. "
-			   "Delete the queue when it is empty, so that it is created anew, or set profimport.result_ttl",
-			   pi_result_queue, error->text);
+			   "Delete it when it is empty, so that it is created anew, or set profimport.result_ttl",
+			   pi_result_queue, difference);
 		return;
 	}
 
-	for (i = 0; i < lengthof(before_ttl); i++)
-		if (strstr(error->text, before_ttl[i]) != NULL)
+	if (difference != NULL &&
+		pi_amqp_error(conn)->kind != PI_AMQP_PRECONDITION)
+	{
+		report(check, "result_ttl", UNKNOWN, "not checked: %s", difference);
+		return;
+	}
+
+	for (i = 0; difference != NULL && i < lengthof(before_ttl); i++)
+		if (strstr(difference, before_ttl[i]) != NULL)
 		{
-			report(check, "result_ttl", UNKNOWN, "not checked: %s", error->text);
+			report(check, "result_ttl", UNKNOWN, "not checked: %s", difference);
 			return;
 		}
-	report(check, "result_ttl", GOOD, "the queue has the TTL of profimport.result_ttl");
+
+	report(check, "result_ttl", GOOD,
+		   "the queue has the TTL of profimport.result_ttl");
 }
 
 static void
