@@ -81,6 +81,7 @@ COMMENT ON COLUMN profimport.attempt.deaths IS 'workers that have died, if this 
 COMMENT ON COLUMN profimport.attempt.attempted_at IS 'when the last attempt began';
 
 -- Pending results and records of repeats go along with a dump.
-SELECT pg_catalog.pg_extension_config_dump(c, '')
-	FROM pg_catalog.unnest(ARRAY['profimport.batch', 'profimport.dedup', 'profimport.applied',
-		'profimport.batch_batch_id_seq']::pg_catalog.regclass[]) c;
+SELECT pg_catalog.pg_extension_config_dump('profimport.batch', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.dedup', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.applied', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.batch_batch_id_seq', '');

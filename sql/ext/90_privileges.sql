@@ -22,14 +22,20 @@ COMMENT ON FUNCTION profimport.grant_worker(name) IS
 -- Data and configuration are the user's: pg_dump takes them along.  Keys are
 -- made anew by the triggers.  The scope tables dump no row; they are listed
 -- because pg_dump orders tables by the foreign keys between those it knows.
-SELECT pg_catalog.pg_extension_config_dump(c, '')
-	FROM pg_catalog.unnest(ARRAY['profimport.account', 'profimport.database', 'profimport.field',
-		'profimport.resource', 'profimport.resource_field', 'profimport.profile', 'profimport.subscription',
-		'profimport.trigger_event', 'profimport.import_error',
-		'profimport.subscription_subscription_no_seq', 'profimport.trigger_event_event_id_seq',
-		'profimport.import_error_error_id_seq']::pg_catalog.regclass[]) c;
-SELECT pg_catalog.pg_extension_config_dump(c, 'WHERE false')
-	FROM pg_catalog.unnest(ARRAY['profimport.database_scope', 'profimport.resource_scope']::pg_catalog.regclass[]) c;
+SELECT pg_catalog.pg_extension_config_dump('profimport.account', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.database', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.field', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.resource', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.resource_field', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.profile', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.subscription', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.trigger_event', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.import_error', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.subscription_subscription_no_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.trigger_event_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.import_error_error_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('profimport.database_scope', 'WHERE false');
+SELECT pg_catalog.pg_extension_config_dump('profimport.resource_scope', 'WHERE false');
 
 -- Nothing is granted to PUBLIC.
 REVOKE ALL ON SCHEMA profimport FROM PUBLIC;
