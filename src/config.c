@@ -392,5 +392,5 @@ pi_config_changed(PG_FUNCTION_ARGS)
 				 errmsg("function \"%s\" was not called by trigger manager",
 						"config_changed")));
 	CacheInvalidateRelcache(trigdata->tg_relation);
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL);
 }

@@ -442,7 +442,7 @@ pi_profile_index(PG_FUNCTION_ARGS)
 		added = profile_keys(&now, pi_config_database(DatumGetInt32(now.values[P_ACCOUNT_ID]),
 													  DatumGetInt32(now.values[P_DB_ID])), &nadded);
 	if (ngone == 0 && nadded == 0)
-		PG_RETURN_NULL();
+		return PointerGetDatum(NULL);
 
 	SPI_connect();
 	for (int i = 0; i < ngone; i++)
@@ -456,7 +456,7 @@ pi_profile_index(PG_FUNCTION_ARGS)
 								  DatumGetInt32(now.values[P_DB_ID]), text_at(&now, P_PROFILE_ID),
 								  added[i].field->name, added[i].field->is_unique, added[i].key);
 	SPI_finish();
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL);
 }
 
 /* ---- subscription -------------------------------------------------------------------- */
@@ -647,7 +647,7 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 	if (!deleted)
 		keys[1] = subscription_keys(&rows[1], &n[1]);
 	if (n[0] == 0 && n[1] == 0)
-		PG_RETURN_NULL();
+		return PointerGetDatum(NULL);
 
 	SPI_connect();
 	for (int which = 0; which < 2; which++)
@@ -665,7 +665,7 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 										   keys[which][i].field->name, keys[which][i].key);
 	}
 	SPI_finish();
-	PG_RETURN_NULL();
+	return PointerGetDatum(NULL);
 }
 
 /* match_keys(type text, value jsonb) → setof text: for the upkeep of keys in SQL */
