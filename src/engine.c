@@ -47,8 +47,9 @@
 #define MAX_RACES 10
 
 /*
- * Locks on values: beyond so many in one batch, one lock on everything is
- * taken instead, so that large batches do not use up the lock table.
+ * Locks on values: beyond so many in one transaction, one lock on everything
+ * is taken instead, so that the lock table is not used up by a large batch or
+ * by many calls of import() in one transaction.
  */
 #define MAX_VALUE_LOCKS 2000
 #define VALUE_LOCK_CLASS 7		/* 1 and 2 are pg_advisory_lock()'s */
@@ -90,12 +91,43 @@ lock_value(uint64 value, LOCKMODE mode)
 	(void) LockAcquire(&tag, mode, false, false);
 }
 
+/* Locks of this transaction; see MAX_VALUE_LOCKS. */
+static int	value_locks = 0;
+static bool all_values_locked = false;
+
+static void
+forget_locks(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
+	{
+		value_locks = 0;
+		all_values_locked = false;
+	}
+}
+
+/* A subtransaction gives back what it locked: to count too many is harmless. */
+static void
+forget_locks_of_subxact(SubXactEvent event, SubTransactionId mySubid,
+						SubTransactionId parentSubid, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		all_values_locked = false;
+}
+
 static void
 lock_values(uint64 *values, int n)
 {
+	static bool registered = false;
 	int			distinct = 0;
 
-	if (n == 0)
+	if (!registered)
+	{
+		RegisterXactCallback(forget_locks, NULL);
+		RegisterSubXactCallback(forget_locks_of_subxact, NULL);
+		registered = true;
+	}
+	if (n == 0 || all_values_locked)
 		return;
 	qsort(values, n, sizeof(uint64), compare_uint64);
 	for (int i = 0; i < n; i++)
@@ -103,9 +135,11 @@ lock_values(uint64 *values, int n)
 			values[distinct++] = values[i];
 
 	/* value 0 stands for all values */
-	if (distinct > MAX_VALUE_LOCKS)
+	value_locks += distinct;
+	if (value_locks > MAX_VALUE_LOCKS)
 	{
 		lock_value(0, ExclusiveLock);
+		all_values_locked = true;
 		return;
 	}
 	lock_value(0, ShareLock);
