@@ -325,6 +325,13 @@ pi_profile_check(PG_FUNCTION_ARGS)
 		pi_make_profile_id(id);
 		replace(&row, P_PROFILE_ID, CStringGetTextDatum(id), false);
 	}
+	else
+	{
+		char	   *id = text_at(&row, P_PROFILE_ID);
+
+		if (pi_is_blank(id, strlen(id)) || strlen(id) > 255)
+			violation(rel, "profile_id", "An id of 1 to 255 bytes that is not blank is expected.");
+	}
 	check_email(rel, &row);
 	check_phones(rel, &row);
 	data = DatumGetJsonbP(row.values[P_DATA]);

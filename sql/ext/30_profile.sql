@@ -4,13 +4,14 @@
 -- Every index leads with its selective column, so that the right one is
 -- taken whatever the statistics say.  What is matched stands in columns or in
 -- a table of keys, never in an expression over data: an update of data that
--- changes no key is a HOT update.
+-- changes no key is a HOT update.  Rows are checked by triggers in C, not by
+-- CHECK constraints, which are read and parsed anew by every statement.
 -- ---------------------------------------------------------------------------
 
 CREATE TABLE profimport.profile (
 	account_id	int NOT NULL,
 	db_id		int NOT NULL,
-	profile_id	text COLLATE "C" NOT NULL CONSTRAINT profile_id_not_blank CHECK (profile_id ~ '[^ \t\n\v\f\r]' AND octet_length(profile_id) <= 255),
+	profile_id	text COLLATE "C" NOT NULL,
 	email		text,
 	phones		text[],
 	data		jsonb NOT NULL DEFAULT '{}',
