@@ -31,7 +31,6 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
-#include "postmaster/bgworker_internals.h"
 #include "replication/logicallauncher.h"
 #include "settings.h"
 #include "shmem.h"

@@ -25,8 +25,11 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "utils/array.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/numeric.h"
 #include "utils/tuplestore.h"
+#include "utils/uuid.h"
 
 /* varlena macros moved out of postgres.h in 16 */
 #if PG_VERSION_NUM >= 160000
@@ -108,39 +111,55 @@ pi_random_double(void)
 }
 
 /*
- * Set-returning functions in materialize mode.  15.1 brought a helper of
- * core, InitMaterializedSRF().
+ * Set-returning functions in materialize mode: core's helper is there since
+ * 15.1.  Before 15 the caller made the tuplestore himself.
  */
-static inline ReturnSetInfo *
-pi_init_srf(FunctionCallInfo fcinfo)
+#if PG_VERSION_NUM < 150001
+#define MAT_SRF_USE_EXPECTED_DESC	0x01
+#define MAT_SRF_BLESS				0x02
+
+static inline void
+InitMaterializedSRF(FunctionCallInfo fcinfo, bits32 flags)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-#if PG_VERSION_NUM >= 150001
-	InitMaterializedSRF(fcinfo, 0);
-#else
 	MemoryContext oldcontext;
 
-	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo))
+	if (rsinfo == NULL || !IsA(rsinfo, ReturnSetInfo) ||
+		!(rsinfo->allowedModes & SFRM_Materialize))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("set-valued function called in context that cannot accept a set")));
-	if (!(rsinfo->allowedModes & SFRM_Materialize))
-		ereport(ERROR,
-				(errcode(ERRCODE_SYNTAX_ERROR),
-				 errmsg("materialize mode required, but it is not allowed in this context")));
 
 	oldcontext = MemoryContextSwitchTo(rsinfo->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &rsinfo->setDesc) != TYPEFUNC_COMPOSITE)
+	if (flags & MAT_SRF_USE_EXPECTED_DESC)
+		rsinfo->setDesc = CreateTupleDescCopy(rsinfo->expectedDesc);
+	else if (get_call_result_type(fcinfo, NULL, &rsinfo->setDesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (flags & MAT_SRF_BLESS)
+		BlessTupleDesc(rsinfo->setDesc);
 	rsinfo->returnMode = SFRM_Materialize;
 	rsinfo->setResult =
 		tuplestore_begin_heap((rsinfo->allowedModes & SFRM_Materialize_Random) != 0,
 							  false, work_mem);
 	MemoryContextSwitchTo(oldcontext);
-#endif
-	return rsinfo;
 }
+#endif
+
+static inline ReturnSetInfo *
+pi_init_srf(FunctionCallInfo fcinfo)
+{
+	InitMaterializedSRF(fcinfo, 0);
+	return (ReturnSetInfo *) fcinfo->resultinfo;
+}
+
+#if PG_VERSION_NUM < 140000
+static inline Numeric
+int64_to_numeric(int64 value)
+{
+	return DatumGetNumeric(DirectFunctionCall1(int8_numeric,
+											   Int64GetDatum(value)));
+}
+#endif
 
 /*
  * SHA-256 in pieces.  13 has a context without allocation, later versions
@@ -202,8 +221,9 @@ pi_sha256_end(PiSha256 *ctx, uint8 *digest)
 
 /*
  * Arrays of types known at compile time.  Core has these since 16, and since
- * some minor release of older versions too, hence own names for all.
+ * some minor release in older versions too; hence the detour over own names.
  */
+#if PG_VERSION_NUM < 160000
 static inline void
 pi_builtin_type(Oid type, int *len, bool *byval, char *align)
 {
@@ -218,6 +238,11 @@ pi_builtin_type(Oid type, int *len, bool *byval, char *align)
 			*len = 8;
 			*byval = FLOAT8PASSBYVAL;
 			*align = TYPALIGN_DOUBLE;
+			break;
+		case UUIDOID:
+			*len = UUID_LEN;
+			*byval = false;
+			*align = TYPALIGN_CHAR;
 			break;
 		case TEXTOID:
 		case BYTEAOID:
@@ -253,5 +278,11 @@ pi_deconstruct_array(ArrayType *array, Oid elmtype,
 	pi_builtin_type(elmtype, &len, &byval, &align);
 	deconstruct_array(array, elmtype, len, byval, align, elems, nulls, nelems);
 }
+
+#define construct_array_builtin(elems, nelems, elmtype) \
+	pi_construct_array(elems, nelems, elmtype)
+#define deconstruct_array_builtin(array, elmtype, elems, nulls, nelems) \
+	pi_deconstruct_array(array, elmtype, elems, nulls, nelems)
+#endif
 
 #endif							/* PI_COMPAT_H */

@@ -224,11 +224,10 @@ pi_errlog_write(const PiResult *results, int n)
 	pfree(buf.data);
 	close(fd);
 
-	if (good && warned_path[0] != '\0')
-	{
-		warned_path[0] = '\0';
+	if (good && strcmp(path, warned_path) == 0)
 		ereport(LOG,
 				(errmsg("profimport.error_log_file \"%s\" is written again",
 						path)));
-	}
+	if (good)
+		warned_path[0] = '\0';
 }
