@@ -132,7 +132,7 @@ sql/profimport--$(EXTVERSION).sql: $(EXT_SQL) sql/ext profimport.control
 deps:
 	@.ci/deps
 
-SANDBOX = PG_CONFIG='$(PG_CONFIG)' t/sandbox
+SANDBOX = PG_CONFIG='$(PG_CONFIG)' exec t/sandbox
 
 test: deps
 	@$(SANDBOX) t/suites $(TESTS)
