@@ -65,6 +65,24 @@ OBJS = \
 
 # Inputs sql/NAME.sql, answers expected/NAME.out. One a line.
 REGRESS = \
+	install \
+	batch \
+	config \
+	direct_sql \
+	dry_run \
+	fields \
+	functional \
+	get_profile \
+	matching \
+	matching_sub \
+	message \
+	privileges \
+	result \
+	retry_error \
+	settings \
+	subscriptions \
+	trigger_events \
+	views
 
 # specs/NAME.spec, answers expected/NAME.out. One a line.
 ISOLATION = \

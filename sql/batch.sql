@@ -24,7 +24,7 @@ SELECT ordinal, t.show(result), outcome FROM profimport.import_batch(t.b('{"emai
 SELECT ordinal, t.show(result), outcome FROM profimport.import_batch(ARRAY['\x'::bytea] || t.b('{"email": "a@x.io", "data": {"n": 2}}') || ARRAY['\xff'::bytea, '[1]'] || t.b('{"email": "a@x.io", "data": {"n": {"action": "incr", "value": 1}}}', '{"email": "nope"}', '{"account_id": 9, "email": "a@x.io"}',
 	'{"email": "a@x.io", "data": {"n": {"action": "incr", "value": 1}}}') || ARRAY[convert_to(repeat('[', 2000000), 'UTF8')] || t.b('{"email": "b@x.io", "data": {"email": "a@x.io"}}', '{"email": "a@x.io", "data": {"n": {"action": "incr", "value": 1}}}'));
 SELECT data FROM profimport.profile WHERE email = 'a@x.io';
--- properties go with the error, whatever their number
+-- properties go with the error
 TRUNCATE profimport.import_error;
 SELECT count(*) FROM profimport.import_batch(ARRAY['1', '{"feedback_id": "f"}', '2']::bytea[], ARRAY['{"message_id": "m", "headers": {"x": [1, null]}}', NULL, '{}']::jsonb[]);
 SELECT convert_from(body, 'UTF8'), error, feedback_id, headers FROM profimport.import_error ORDER BY error_id;
@@ -43,7 +43,7 @@ CREATE TRIGGER user_rule BEFORE INSERT OR UPDATE ON profimport.profile FOR EACH 
 ALTER TABLE profimport.profile ADD CONSTRAINT user_check CHECK (data->>'s' IS DISTINCT FROM 'forbidden');
 CREATE UNIQUE INDEX user_unique ON profimport.profile ((data->>'_city'));
 CREATE FUNCTION t.five(r jsonb, VARIADIC words text[]) RETURNS text LANGUAGE sql AS
-$$ SELECT concat_ws(' ', r->>'error', r->>'profile_id', (SELECT string_agg(w, ' ') FROM unnest(words) w WHERE strpos(r->>'error_text', w) > 0), CASE WHEN r->>'error_text' ~ 'secret|@|zqxj|forbidden' THEN 'DATA IN ' || (r->>'error_text') END) $$;
+$$ SELECT concat_ws(' ', r->>'error', nullif(t.pid(r->>'profile_id'), ''), (SELECT string_agg(w, ' ') FROM unnest(words) w WHERE strpos(r->>'error_text', w) > 0), CASE WHEN r->>'error_text' ~ 'secret|@|zqxj|forbidden' THEN 'DATA IN ' || (r->>'error_text') END) $$;
 SELECT ordinal, outcome, t.five(result, 'P0001', 'user_rule') FROM profimport.import_batch(t.b('{"email": "u1@x.io"}', '{"email": "u2@x.io", "data": {"s": "raise P0001"}}', '{"email": "u3@x.io"}', '{"email": "u1@x.io", "data": {"s": "raise P0001"}}', '{"email": "u1@x.io", "data": {"s": "fine"}}'));
 SELECT ordinal, outcome, t.five(result, '23514', 'user_check') FROM profimport.import_batch(t.b('{"email": "u2@x.io", "data": {"s": "forbidden"}}', '{"email": "u1@x.io", "data": {"s": "forbidden"}}', '{"email": "u3@x.io", "data": {"_city": "zqxj"}}'));
 SELECT ordinal, outcome, t.five(result, '23505', 'user_unique') FROM profimport.import_batch(t.b('{"email": "u2@x.io", "data": {"_city": "zqxj"}}', '{"email": "u1@x.io", "data": {"_city": "zqxj"}}', '{"email": "u4@x.io"}'));
@@ -52,7 +52,7 @@ SELECT email, data FROM t.profiles WHERE email ~ '^u' ORDER BY email;
 SELECT DISTINCT error, sqlstate, feedback_id FROM profimport.import_error WHERE error = 500 AND feedback_id IS NOT NULL AND feedback_id <> '' ORDER BY 2;
 -- the shape of the result stays
 SELECT profimport.import(t.whole('{"email": "u2@x.io", "feedback_id": "f", "data": {"s": "raise 22012"}}')) - 'error_text';
--- a trigger that swallows the row is the user's, too: no error in the batch for the others
+-- several in one batch, on the same profile and on others
 SELECT ordinal, outcome FROM profimport.import_batch(t.b('{"email": "u5@x.io", "data": {"s": "raise 22012"}}', '{"email": "u5@x.io", "data": {"s": "raise 22012"}}', '{"email": "u6@x.io"}', '{"email": "u6@x.io", "data": {"n": 1}}', '{"email": "u7@x.io", "data": {"s": "raise 22012"}}'));
 
 --
@@ -67,6 +67,7 @@ SELECT t.state() = :'before', (SELECT count(*) FROM profimport.import_error);
 -- classes 42 and 3F: raised when every message fails so, a 500 when others pass
 SELECT s, t.err(format($$SELECT * FROM profimport.import_batch(t.b('{"email": "tr1@x.io", "data": {"s": "raise %s"}}', '{"email": "tr2@x.io", "data": {"s": "raise %s"}}'))$$, s, s)) FROM unnest(ARRAY['42501', '42P01', '3F000']) s;
 SELECT s, ordinal, outcome, t.five(result, s, 'user_rule') FROM unnest(ARRAY['42501', '42P01', '3F000']) s, profimport.import_batch(t.b('{"email": "a@x.io"}', format('{"email": "tr2@x.io", "data": {"s": "raise %s"}}', s), '{"email": "b@x.io"}'));
+SELECT s, t.err(format($$SELECT profimport.import(t.whole('{"email": "tr2@x.io", "data": {"s": "raise %s"}}'))$$, s)) FROM unnest(ARRAY['42501', '42P01', '3F000']) s;
 SELECT count(*) FROM profimport.profile WHERE email ~ '^tr';
 DROP TRIGGER user_rule ON profimport.profile;
 ALTER TABLE profimport.profile DROP CONSTRAINT user_check;

@@ -59,7 +59,6 @@ SELECT oid::regprocedure FROM pg_proc WHERE pronamespace = 'profimport'::regname
 -- a hostile search_path: nothing of it is ever called
 --
 CREATE SCHEMA regress_evil;
-CREATE TABLE regress_evil.log (what text);
 CREATE FUNCTION regress_evil.hit(what text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'hostile % was called', what; END $$;
 DO $$
 DECLARE
@@ -76,10 +75,19 @@ BEGIN
 		EXECUTE format('CREATE OPERATOR regress_evil.%s (LEFTARG = %s, RIGHTARG = %s, FUNCTION = regress_evil.op)', r.oprname, r.l, r.r);
 	END LOOP;
 END $$;
-SELECT format('CREATE FUNCTION regress_evil.%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM regress_evil.hit(%L); END $f$', proname, pg_get_function_identity_arguments(oid), CASE WHEN proretset THEN 'SETOF ' ELSE '' END || format_type(prorettype, NULL), proname)
-FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND proargmodes IS NULL AND provariadic = 0 AND proname IN ('lower', 'upper', 'btrim', 'length', 'octet_length', 'jsonb_typeof', 'jsonb_set', 'now', 'clock_timestamp', 'to_jsonb', 'jsonb_array_elements', 'jsonb_array_length',
+DO $$
+DECLARE
+	r record;
+BEGIN
+	FOR r IN SELECT format('CREATE FUNCTION regress_evil.%I(%s) RETURNS %s LANGUAGE plpgsql AS $f$ BEGIN PERFORM regress_evil.hit(%L); END $f$', proname, pg_get_function_identity_arguments(oid), CASE WHEN proretset THEN 'SETOF ' ELSE '' END || format_type(prorettype, NULL), proname) AS command
+		FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND prokind = 'f' AND proargmodes IS NULL AND provariadic = 0 AND proname IN ('lower', 'upper', 'btrim', 'length', 'octet_length', 'jsonb_typeof', 'jsonb_set', 'now', 'clock_timestamp', 'to_jsonb', 'jsonb_array_elements', 'jsonb_array_length',
 	'array_length', 'cardinality', 'unnest', 'md5', 'sha256', 'hashtext', 'hashtextextended', 'pg_advisory_xact_lock', 'nextval', 'pg_notify', 'convert_from', 'convert_to', 'encode', 'decode', 'current_setting', 'array_position', 'array_remove', 'generate_series', 'concat_ws', 'replace', 'split_part', 'string_to_array', 'quote_literal', 'jsonb_strip_nulls')
-	AND prorettype NOT IN ('anyelement'::regtype, 'anyarray'::regtype) AND NOT EXISTS (SELECT FROM unnest(proargtypes) a WHERE a IN ('anyelement'::regtype, 'anyarray'::regtype, 'anycompatible'::regtype, 'anycompatiblearray'::regtype, 'internal'::regtype)) \gexec
+	AND prorettype NOT IN ('anyelement'::regtype, 'anyarray'::regtype) AND NOT EXISTS (SELECT FROM unnest(proargtypes) a WHERE a IN ('anyelement'::regtype, 'anyarray'::regtype, 'anycompatible'::regtype, 'anycompatiblearray'::regtype, 'internal'::regtype))
+	LOOP
+		EXECUTE r.command;
+	END LOOP;
+END $$;
+SELECT count(*) > 30 FROM pg_proc WHERE pronamespace = 'regress_evil'::regnamespace;
 SELECT count(*) > 50 FROM pg_operator WHERE oprnamespace = 'regress_evil'::regnamespace;
 CREATE TABLE regress_evil.profile (x int);
 CREATE TABLE regress_evil.account (x int);
@@ -123,7 +131,29 @@ RESET search_path;
 DROP SCHEMA regress_evil CASCADE;
 
 --
+-- what the owner grants is enough: DML on the tables keeps matching right without rights on anything behind them
+--
+GRANT USAGE ON SCHEMA profimport TO regress_profimport_nobody;
+GRANT SELECT, INSERT, UPDATE, DELETE ON profimport.profile, profimport.subscription TO regress_profimport_nobody;
+GRANT SELECT, INSERT, UPDATE, DELETE ON profimport.account, profimport.database, profimport.field TO regress_profimport_nobody;
+SET ROLE regress_profimport_nobody;
+INSERT INTO profimport.profile (account_id, db_id, profile_id, email, phones, data) VALUES (1, 1, 'g', 'g@x.io', '{"+1 0000009"}', '{"n": "7"}');
+INSERT INTO profimport.subscription (account_id, db_id, profile_id, resource_id, channel, contact) VALUES (1, 1, 'g', 10, 'sms', '+1 0000009');
+UPDATE profimport.profile SET email = 'g2@x.io', data = '{"n": 8}' WHERE profile_id = 'g';
+UPDATE profimport.subscription SET status = 1 WHERE profile_id = 'g';
+INSERT INTO profimport.field (account_id, db_id, name, type, matching) VALUES (1, 1, 'granted', 'int', true);
+UPDATE profimport.field SET matching = true WHERE name = 'n';
+SELECT t.err($$INSERT INTO profimport.profile (account_id, db_id, email) VALUES (1, 1, 'G2@x.io')$$), t.err($$UPDATE profimport.field SET type = 'string' WHERE name = 'n'$$);
+RESET ROLE;
+SELECT t.imp('{"email": "g2@x.io", "update_only": true}'), t.imp('{"matching": "custom", "field_name": "n", "field_value": 8}'), t.imp('{"matching": "phone_sub", "phone": "+10000009"}');
+SET ROLE regress_profimport_nobody;
+DELETE FROM profimport.profile WHERE profile_id = 'g';
+RESET ROLE;
+SELECT t.imp('{"email": "g2@x.io", "update_only": true}');
+
+--
 -- and back: revoking is plain SQL
 --
+DROP OWNED BY regress_profimport_nobody;
 DROP OWNED BY regress_profimport_worker;
 DROP ROLE regress_profimport_nobody, regress_profimport_monitor, regress_profimport_worker;

@@ -111,7 +111,7 @@ SELECT t.imp('{"email": "p@x.io", "data": {"subscriptions": [{"resource_id": 10,
 SELECT t.imp('{"email": "none@x.io", "update_only": true, "data": {"aa": "x"}}', 'aa');
 SELECT t.imp('{"matching": "phone", "phone": "+10000001", "data": {"nope": "x"}}', 'nope');
 SELECT t.imp('{"matching": "profile_id", "profile_id": "none", "data": {"b": {"action": "upsert", "value": 1, "submatch": "a"}}}', 'b');
-SELECT t.imp('{"matching": "profile_id", "profile_id": "none", "data": {"subscriptions": [{"resource_id": 99, "channel": "email", "email": "a@x.io"}]}}');		-- 404 either way
+SELECT t.imp('{"matching": "profile_id", "profile_id": "none", "data": {"subscriptions": [{"resource_id": 99, "channel": "email", "email": "a@x.io"}]}}', 'resource_id');		-- 404 either way, but of the subscription
 SELECT t.imp('{"matching": "profile_id", "profile_id": "none", "data": {"subscriptions": [{"resource_id": 10, "channel": "fax", "email": "a@x.io"}]}}', 'channel');
 SELECT t.imp('{"matching": "phone", "phone": "+10000001", "data": {"email": null}}', 'email');
 -- (5) before (7)

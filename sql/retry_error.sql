@@ -4,6 +4,7 @@
 \set ECHO all
 INSERT INTO profimport.account VALUES (1);
 INSERT INTO profimport.database VALUES (1, 1);
+SELECT results_pending AS pending FROM profimport.status \gset
 CREATE FUNCTION t.fail(patch text) RETURNS bigint LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM * FROM profimport.import_batch(ARRAY[convert_to(t.whole(patch)::text, 'UTF8')], ARRAY['{"message_id": "m", "correlation_id": "c"}'::jsonb]);
@@ -34,7 +35,7 @@ SELECT count(*) FROM profimport.profile WHERE email = 'cut@x.io';
 -- bytes that are no text are tried like any other
 SELECT count(*) FROM profimport.import_batch(ARRAY['\xff00'::bytea]);
 SELECT t.retry(max(error_id)) FROM profimport.import_error;
--- the failure may be another one than before: the row says what holds now
+-- the failure may be another one than before
 SELECT t.fail('{"account_id": 2, "email": "a@x.io", "data": {"z": 1}}') AS id \gset
 SELECT error FROM profimport.import_error WHERE error_id = :id;
 INSERT INTO profimport.account VALUES (2);
@@ -51,5 +52,7 @@ SELECT resolved_at IS NULL FROM profimport.import_error WHERE error_id = :id;
 BEGIN ISOLATION LEVEL REPEATABLE READ;
 SELECT t.err(format('SELECT profimport.retry_error(%s)', :id));
 ROLLBACK;
+-- the results of the five retries that were not rolled back wait to be published, those of import() do not
+SELECT results_pending - :pending FROM profimport.status;
 -- status counts the unresolved
 SELECT errors_unresolved = (SELECT count(*) FROM profimport.import_error WHERE resolved_at IS NULL) FROM profimport.status;

@@ -15,8 +15,8 @@
  *	t.pid(id), t.id(name)	generated ids <-> P1, P2, ... in order of appearance
  *
  * A result is printed as the jsonb text it is, with two replacements: a generated profile_id
- * becomes its name, and the error_text of a failure becomes (culprit) if it is one sentence that
- * has the culprit in double quotes, (sentence) if no culprit is asked for.  Any other
+ * becomes its name, and the error_text of a failure, if it is one sentence, becomes (culprit) if it
+ * has the culprit in double quotes, (sentence) if it has not or none is asked for.  Any other
  * text stands as it came, which no expected output has.  t.imp and t.raw run every message twice, first with dry_run, and
  * append what they find if the dry run wrote or said something else, or if a failure wrote.
  */
@@ -63,10 +63,11 @@ CREATE FUNCTION t.show(r jsonb, culprit text DEFAULT NULL) RETURNS text LANGUAGE
 DECLARE
 	e text := r->>'error_text';
 BEGIN
-	IF r->'error' <> '0' AND e ~ '^["A-Z][^\n]*[^. ]\.$'
-		AND (culprit IS NULL OR strpos(e, '"' || culprit || '"') > 0)
-	THEN
-		r := jsonb_set(r, '{error_text}', to_jsonb('(' || coalesce(culprit, 'sentence') || ')'));
+	IF r->'error' <> '0' AND e ~ '^["A-Z][^\n]*[^. ]\.$' THEN
+		IF culprit IS NULL OR strpos(e, '"' || culprit || '"') = 0 THEN
+			culprit := 'sentence';
+		END IF;
+		r := jsonb_set(r, '{error_text}', to_jsonb('(' || culprit || ')'));
 	END IF;
 	IF jsonb_typeof(r->'profile_id') = 'string' THEN
 		r := jsonb_set(r, '{profile_id}', to_jsonb(t.pid(r->>'profile_id')));
@@ -100,8 +101,8 @@ BEGIN
 	END IF;
 	r := profimport.import(msg);
 	IF d - 'profile_id' <> r - 'profile_id'
-		OR d->>'profile_id' <> CASE WHEN (SELECT count(*) FROM profimport.profile) > profiles
-			THEN '' ELSE r->>'profile_id' END
+		OR d->>'profile_id' <> (CASE WHEN (SELECT count(*) FROM profimport.profile) > profiles
+			THEN '' ELSE r->>'profile_id' END)
 	THEN
 		note := note || ' THE DRY RUN SAID ' || t.show(d);
 	END IF;
