@@ -11,6 +11,10 @@
  *		callback only sets a flag, because it may come in the middle of a
  *		message; pi_config_refresh() acts on it.
  *
+ *		While the output of pg_dump is loaded (see triggers.c) declarations may
+ *		be there before what they belong to: then fields are read without
+ *		asking for their database or resource, so that rows are indexed by them.
+ *
  *		Everything is read as the owner of the extension's tables: whoever may
  *		write profiles needs no right on the configuration.
  *
@@ -28,6 +32,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -54,6 +59,9 @@ static Oid	owner = InvalidOid;
 
 /* Set by the callback: nothing in the cache can be relied on. */
 static bool stale = true;
+
+/* The cache was filled while a dump is loaded: see NOTES. */
+static bool loose = false;
 
 /*
  * Relcache callback: any change of a configuration table, of its definition
@@ -85,8 +93,9 @@ pi_config_refresh(void)
 		CacheRegisterRelcacheCallback(config_callback, (Datum) 0);
 		registered = true;
 	}
-	if (!stale)
+	if (!stale && loose == pi_restoring())
 		return;
+	loose = pi_restoring();
 
 	if (cache_context != NULL)
 		MemoryContextDelete(cache_context);
@@ -116,6 +125,12 @@ pi_config_refresh(void)
 	cache = hash_create("profimport databases", 64, &ctl,
 						HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	stale = false;
+}
+
+bool
+pi_restoring(void)
+{
+	return !check_function_bodies;
 }
 
 Oid
@@ -232,7 +247,7 @@ load(PiDatabase *db)
 		  " WHERE account_id" EQ "$1 AND db_id" EQ "$2",
 		  db->account_id, db->db_id);
 	db->exists = SPI_processed > 0;
-	if (!db->exists)
+	if (!db->exists && !loose)
 		return;
 
 	query("SELECT name, type, options, required, matching, is_unique"
@@ -251,11 +266,17 @@ load(PiDatabase *db)
 	}
 	qsort(db->fields, db->nfields, sizeof(PiFieldDef), compare_fields);
 
-	query("SELECT resource_id, categories,"
-		  " db_ids IS NULL OR $2" EQ "ANY (db_ids)"
-		  " FROM profimport.resource WHERE account_id" EQ "$1"
-		  " ORDER BY resource_id USING OPERATOR(pg_catalog.<)",
-		  db->account_id, db->db_id);
+	if (loose)
+		query("SELECT resource_id, '{}'::pg_catalog.text[], true"
+			  " FROM profimport.resource_field WHERE account_id" EQ "$1"
+			  " AND $2 IS NOT NULL GROUP BY resource_id",
+			  db->account_id, db->db_id);
+	else
+		query("SELECT resource_id, categories,"
+			  " db_ids IS NULL OR $2" EQ "ANY (db_ids)"
+			  " FROM profimport.resource WHERE account_id" EQ "$1"
+			  " ORDER BY resource_id USING OPERATOR(pg_catalog.<)",
+			  db->account_id, db->db_id);
 	db->nresources = SPI_processed;
 	db->resources = palloc0(sizeof(PiResource) * Max(db->nresources, 1));
 	for (int i = 0; i < db->nresources; i++)
@@ -315,7 +336,7 @@ pi_config_database(int account_id, int db_id)
 	MemoryContextSwitchTo(oldcontext);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
-	if (!fresh.exists)
+	if (!fresh.exists && !loose)
 	{
 		static PiDatabase unknown;
 

@@ -59,6 +59,12 @@ extern const PiFieldDef *pi_declared_field(const PiFieldDef *fields, int nfields
 extern const PiResource *pi_config_resource(const PiDatabase *db, int resource_id);
 
 /*
+ * Is this a session that loads the output of pg_dump?  Such output switches
+ * check_function_bodies off.
+ */
+extern bool pi_restoring(void);
+
+/*
  * The owner of the extension's tables, as whom configuration and keys are
  * read and written.
  */

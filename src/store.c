@@ -33,13 +33,19 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "compat.h"
 #include "store.h"
 
-bool		pi_engine_writes = false;
+/*
+ * True while a write of the engine runs, and how deep in triggers the engine
+ * itself is then.
+ */
+static bool engine_writes = false;
+static int	engine_depth = 0;
 
 #define EQ " OPERATOR(pg_catalog.=) "
 #define NE " OPERATOR(pg_catalog.<>) "
@@ -138,6 +144,24 @@ static Statement update_profile = {
 	"UPDATE profimport.profile SET email = $3, phones = $4, data = $5,"
 	" updated_at = pg_catalog.now() WHERE ctid" EQ "$1 AND xmin" EQ "$2",
 	5, {TIDOID, XIDOID, TEXTOID, TEXTARRAYOID, JSONBOID}
+};
+
+static Statement lock_profile = {
+	"SELECT 1 FROM profimport.profile p"
+	" WHERE p.profile_id" EQ "$1" OF_DATABASE("p") " FOR KEY SHARE OF p",
+	3, {TEXTOID, INT4OID, INT4OID}
+};
+
+static Statement delete_subscriptions = {
+	"DELETE FROM profimport.subscription s"
+	" WHERE s.profile_id" EQ "$1" OF_DATABASE("s"),
+	3, {TEXTOID, INT4OID, INT4OID}
+};
+
+static Statement move_subscriptions = {
+	"UPDATE profimport.subscription s SET profile_id = $4, db_id = $5, account_id = $6"
+	" WHERE s.profile_id" EQ "$1" OF_DATABASE("s"),
+	6, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID, INT4OID}
 };
 
 static Statement load_subscriptions = {
@@ -482,18 +506,39 @@ text_or_null(const char *s, char *null)
 	return s ? CStringGetTextDatum(s) : (Datum) 0;
 }
 
+static int
+trigger_depth(void)
+{
+	LOCAL_FCINFO(fcinfo, 0);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
+	return DatumGetInt32(pg_trigger_depth(fcinfo));
+}
+
+bool
+pi_fired_by_engine(void)
+{
+	return engine_writes && trigger_depth() == engine_depth + 1;
+}
+
 /* Runs a write whose values the engine has checked. */
 static void
 run_write(Statement *st, Datum *args, const char *nulls)
 {
-	pi_engine_writes = true;
+	bool		save_writes = engine_writes;
+	int			save_depth = engine_depth;
+
+	/* a trigger of the user may import, too */
+	engine_writes = true;
+	engine_depth = trigger_depth();
 	PG_TRY();
 	{
 		run(st, args, nulls, 0);
 	}
 	PG_FINALLY();
 	{
-		pi_engine_writes = false;
+		engine_writes = save_writes;
+		engine_depth = save_depth;
 	}
 	PG_END_TRY();
 }
@@ -704,6 +749,36 @@ run_as_owner(Statement *st, Datum *args)
 	SetUserIdAndSecContext(pi_owner(), save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	run(st, args, NULL, 0);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
+}
+
+bool
+pi_lock_profile(int account_id, int db_id, const char *profile_id)
+{
+	Datum		args[3] = {CStringGetTextDatum(profile_id), Int32GetDatum(db_id),
+	Int32GetDatum(account_id)};
+
+	run_as_owner(&lock_profile, args);
+	return SPI_processed > 0;
+}
+
+void
+pi_delete_subscriptions(int account_id, int db_id, const char *profile_id)
+{
+	Datum		args[3] = {CStringGetTextDatum(profile_id), Int32GetDatum(db_id),
+	Int32GetDatum(account_id)};
+
+	run_as_owner(&delete_subscriptions, args);
+}
+
+void
+pi_move_subscriptions(int account_id, int db_id, const char *profile_id,
+					  int new_account_id, int new_db_id, const char *new_profile_id)
+{
+	Datum		args[6] = {CStringGetTextDatum(profile_id), Int32GetDatum(db_id),
+		Int32GetDatum(account_id), CStringGetTextDatum(new_profile_id),
+	Int32GetDatum(new_db_id), Int32GetDatum(new_account_id)};
+
+	run_as_owner(&move_subscriptions, args);
 }
 
 void

@@ -81,6 +81,9 @@ extern void pi_insert_profile(const PiDatabase *db, const char *profile_id, cons
 extern bool pi_update_profile(const PiProfile *old, const char *email,
 							  const JsonbValue *phones, Jsonb *data);
 
+/* Keeps a profile from being deleted until we commit; false: it is gone. */
+extern bool pi_lock_profile(int account_id, int db_id, const char *profile_id);
+
 /* All subscriptions of a profile, by number. */
 extern int	pi_load_subscriptions(const PiDatabase *db, const char *profile_id, PiSubscription **subs);
 extern void pi_insert_subscription(const PiDatabase *db, const char *profile_id, PiSubscription *sub);
@@ -114,6 +117,11 @@ extern void pi_write_subscription_keys(bool insert, int account_id, int db_id, c
 									   int64 subscription_no, int resource_id,
 									   const char *name, const char *key);
 
+/* Subscriptions go with their profile: deleted, or moved to its new key. */
+extern void pi_delete_subscriptions(int account_id, int db_id, const char *profile_id);
+extern void pi_move_subscriptions(int account_id, int db_id, const char *profile_id,
+								  int new_account_id, int new_db_id, const char *new_profile_id);
+
 /* text[] from and to an in-memory JsonbValue array of strings. */
 extern Datum pi_texts_to_array(const JsonbValue *strings);
 extern void pi_array_to_texts(Datum array, JsonbValue *strings);
@@ -122,7 +130,10 @@ extern void pi_array_to_texts(Datum array, JsonbValue *strings);
 extern char *pi_contact_key_of(const char *channel, const char *contact,
 							   const char *provider, Jsonb *cc_data);
 
-/* True while the engine itself writes: its values are checked already. */
-extern bool pi_engine_writes;
+/*
+ * To be asked by a row trigger: does it fire for a statement of the engine
+ * itself (and not of a trigger within it), whose values are checked already?
+ */
+extern bool pi_fired_by_engine(void);
 
 #endif							/* PI_STORE_H */

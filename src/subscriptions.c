@@ -594,8 +594,11 @@ pi_subs_changed(const PiSubStates *states)
 /* ---- writing ----------------------------------------------------------------- */
 
 bool
-pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states)
+pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states,
+			  bool lock_profile)
 {
+	if (lock_profile && !pi_lock_profile(db->account_id, db->db_id, profile_id))
+		return false;
 	for (int i = 0; i < states->n; i++)
 	{
 		PiSubState *st = &states->states[i];

@@ -75,8 +75,12 @@ extern bool pi_subs_apply(const PiDatabase *db, const char *profile_id, bool ski
 						  const PiSubChange *changes, int nchanges, PiSubStates *out,
 						  char **error_text);
 
-/* False: somebody else changed one of them meanwhile. */
-extern bool pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states);
+/*
+ * Writes them; lock_profile: the profile is not new and not written by this
+ * message.  False: somebody else changed one of them, or deleted the profile.
+ */
+extern bool pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states,
+						  bool lock_profile);
 
 extern bool pi_subs_changed(const PiSubStates *states);
 

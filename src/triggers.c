@@ -11,10 +11,12 @@
  *		Keys are kept by the AFTER trigger for everybody, from what the row
  *		really became.
  *
- *		A restore by pg_dump's output loads rows that were valid when they
- *		were written: a field that became required later is not asked for.
- *		Such a session is told by check_function_bodies, which pg_dump's
- *		output always switches off.
+ *		The output of pg_dump loads the tables of an extension in any order,
+ *		a parallel restore at the same time: a profile may come before its
+ *		database and fields.  Such a session is told by check_function_bodies,
+ *		which the output always switches off.  Its rows were checked when they
+ *		were written and are taken as they are.  Keys are right all the same: a
+ *		declaration indexes what is there when it comes (field_upkeep).
  *
  *-------------------------------------------------------------------------
  */
@@ -28,7 +30,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -178,11 +179,18 @@ called_as_row_trigger(FunctionCallInfo fcinfo, const char *name)
 static void
 refresh_configuration(void)
 {
-	if (!pi_engine_writes)
+	if (!pi_fired_by_engine())
 		pi_config_refresh();
 }
 
 /* ---- objects of fields -------------------------------------------------------- */
+
+static void
+need_object(Relation rel, const char *column, Jsonb *object)
+{
+	if (!JB_ROOT_IS_OBJECT(object))
+		violation(rel, column, "A JSON object is expected.");
+}
 
 /*
  * Checks and normalises an object of declared fields.  JSON null unsets, as
@@ -199,8 +207,7 @@ check_object(Relation rel, const char *column, Jsonb *object, const PiDatabase *
 	JsonbValue	v;
 	bool		changed = false;
 
-	if (!JB_ROOT_IS_OBJECT(object))
-		violation(rel, column, "A JSON object is expected.");
+	need_object(rel, column, object);
 	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	it = JsonbIteratorInit(&object->root);
 	while ((tok = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
@@ -241,8 +248,6 @@ static void
 check_required(Relation rel, const char *column, const PiFieldDef *fields, int nfields,
 			   Jsonb *now, Jsonb *before)
 {
-	if (before == NULL && !check_function_bodies)
-		return;					/* see NOTES */
 	for (int i = 0; i < nfields; i++)
 		if (fields[i].required && pi_stored_value(now, &fields[i]) == NULL &&
 			(before == NULL || pi_stored_value(before, &fields[i]) != NULL))
@@ -299,12 +304,17 @@ pi_profile_check(PG_FUNCTION_ARGS)
 	Jsonb	   *data;
 	Jsonb	   *checked;
 
-	if (pi_engine_writes && !others_before(rel, td->tg_trigger->tgname))
+	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
 
 	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
 	if (lacks_required_column(rel, &row, generated, 1))
 		return PointerGetDatum(row.tuple);
+	if (pi_restoring() && !row.nulls[P_PROFILE_ID])
+	{
+		need_object(rel, "data", DatumGetJsonbP(row.values[P_DATA]));
+		return PointerGetDatum(row.tuple);
+	}
 	refresh_configuration();
 	db = pi_config_database(DatumGetInt32(row.values[P_ACCOUNT_ID]),
 							DatumGetInt32(row.values[P_DB_ID]));
@@ -350,7 +360,7 @@ pi_profile_check(PG_FUNCTION_ARGS)
 				   DatumGetJsonbP(old.values[P_DATA]));
 	if (row.nulls[P_EMAIL] && !old.nulls[P_EMAIL])
 		violation(rel, "email", "A profile's email can be replaced, but not unset.");
-	if (!pi_engine_writes)
+	if (!pi_fired_by_engine())
 		for (int col = 1; col < P_CREATED_AT; col++)
 			if (!same(&row, &old, col))
 			{
@@ -448,10 +458,21 @@ pi_profile_index(PG_FUNCTION_ARGS)
 	if (!deleted)
 		added = profile_keys(&now, pi_config_database(DatumGetInt32(now.values[P_ACCOUNT_ID]),
 													  DatumGetInt32(now.values[P_DB_ID])), &nadded);
-	if (ngone == 0 && nadded == 0)
+	if (ngone == 0 && nadded == 0 && !moved && !deleted)
 		return PointerGetDatum(NULL);
 
 	SPI_connect();
+	if (deleted)
+		pi_delete_subscriptions(DatumGetInt32(old.values[P_ACCOUNT_ID]),
+								DatumGetInt32(old.values[P_DB_ID]),
+								text_at(&old, P_PROFILE_ID));
+	else if (moved)
+		pi_move_subscriptions(DatumGetInt32(old.values[P_ACCOUNT_ID]),
+							  DatumGetInt32(old.values[P_DB_ID]),
+							  text_at(&old, P_PROFILE_ID),
+							  DatumGetInt32(now.values[P_ACCOUNT_ID]),
+							  DatumGetInt32(now.values[P_DB_ID]),
+							  text_at(&now, P_PROFILE_ID));
 	for (int i = 0; i < ngone; i++)
 		if (moved || !has_key(added, nadded, &gone[i]))
 			pi_write_profile_keys(false, DatumGetInt32(old.values[P_ACCOUNT_ID]),
@@ -532,6 +553,27 @@ check_cats(Relation rel, Row *row, const PiResource *resource)
 	}
 }
 
+static void
+check_profile(const Row *row)
+{
+	int			account_id = DatumGetInt32(row->values[S_ACCOUNT_ID]);
+	int			db_id = DatumGetInt32(row->values[S_DB_ID]);
+	char	   *profile_id = text_at(row, S_PROFILE_ID);
+	bool		found;
+
+	SPI_connect();
+	found = pi_lock_profile(account_id, db_id, profile_id);
+	SPI_finish();
+	if (!found)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("profile \"%s\" of database %d of account %d does not exist",
+						profile_id, db_id, account_id),
+				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_profile_fkey")));
+}
+
 Datum
 pi_subscription_check(PG_FUNCTION_ARGS)
 {
@@ -548,12 +590,17 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 	Jsonb	   *fields;
 	Jsonb	   *checked;
 
-	if (pi_engine_writes && !others_before(rel, td->tg_trigger->tgname))
+	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
 
 	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
 	if (lacks_required_column(rel, &row, NULL, 0))
 		return PointerGetDatum(row.tuple);
+	if (pi_restoring())
+	{
+		need_object(rel, "custom_fields", DatumGetJsonbP(row.values[S_CUSTOM_FIELDS]));
+		return PointerGetDatum(row.tuple);
+	}
 	refresh_configuration();
 	db = pi_config_database(DatumGetInt32(row.values[S_ACCOUNT_ID]),
 							DatumGetInt32(row.values[S_DB_ID]));
@@ -570,6 +617,7 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
 				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
 				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));
+	check_profile(&row);
 	name = text_at(&row, S_CHANNEL);
 	channel = pi_channel(name, strlen(name));
 	if (channel == NULL)
@@ -594,7 +642,7 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 	take_apart(rel, td->tg_trigtuple, &old);
 	check_required(rel, "custom_fields", resource->fields, resource->nfields, checked,
 				   DatumGetJsonbP(old.values[S_CUSTOM_FIELDS]));
-	if (!pi_engine_writes)
+	if (!pi_fired_by_engine())
 		for (int col = 1; col < S_CREATED_AT; col++)
 			if (!same(&row, &old, col))
 			{

@@ -5,6 +5,11 @@
 -- every cache stale at commit.  Changes that depend on the data (a type, a
 -- deletion, matching) lock out writers of profiles for their transaction, so
 -- that no import can run on the old rules meanwhile.
+--
+-- References are kept by triggers, not by foreign keys: a parallel restore
+-- loads the tables of an extension in any order, which foreign keys refuse.
+-- Triggers know such a session by check_function_bodies, which the output of
+-- pg_dump switches off, and then do not ask for rows that may still come.
 -- ---------------------------------------------------------------------------
 
 CREATE TABLE profimport.account (
@@ -16,7 +21,7 @@ COMMENT ON COLUMN profimport.account.account_id IS 'account_id of the messages';
 COMMENT ON COLUMN profimport.account.name IS 'for people; not used';
 
 CREATE TABLE profimport.database (
-	account_id	int NOT NULL REFERENCES profimport.account,
+	account_id	int NOT NULL,
 	db_id		int NOT NULL CONSTRAINT database_id_positive CHECK (db_id > 0),
 	name		text NOT NULL DEFAULT '',
 	PRIMARY KEY (account_id, db_id)
@@ -37,7 +42,6 @@ CREATE TABLE profimport.field (
 	matching	bool NOT NULL DEFAULT false,
 	is_unique	bool NOT NULL DEFAULT false,
 	PRIMARY KEY (account_id, db_id, name),
-	FOREIGN KEY (account_id, db_id) REFERENCES profimport.database ON DELETE CASCADE,
 	CONSTRAINT field_options_of_list CHECK (
 		CASE WHEN type = 'list'
 			THEN coalesce(cardinality(options), 0) > 0 AND array_position(options, NULL) IS NULL
@@ -55,7 +59,7 @@ COMMENT ON COLUMN profimport.field.matching IS 'can be matched by (matching = cu
 COMMENT ON COLUMN profimport.field.is_unique IS 'no two profiles of the database have the same value; implies matching';
 
 CREATE TABLE profimport.resource (
-	account_id	int NOT NULL REFERENCES profimport.account,
+	account_id	int NOT NULL,
 	resource_id	int NOT NULL CONSTRAINT resource_id_positive CHECK (resource_id > 0),
 	name		text NOT NULL DEFAULT '',
 	db_ids		int[] CONSTRAINT resource_db_ids_not_null CHECK (array_position(db_ids, NULL) IS NULL),
@@ -80,7 +84,6 @@ CREATE TABLE profimport.resource_field (
 	required	bool NOT NULL DEFAULT false,
 	matching	bool NOT NULL DEFAULT false,
 	PRIMARY KEY (account_id, resource_id, name),
-	FOREIGN KEY (account_id, resource_id) REFERENCES profimport.resource ON DELETE CASCADE,
 	CONSTRAINT resource_field_options_of_list CHECK (
 		CASE WHEN type = 'list'
 			THEN coalesce(cardinality(options), 0) > 0 AND array_position(options, NULL) IS NULL
@@ -95,37 +98,3 @@ COMMENT ON COLUMN profimport.resource_field.type IS 'as in profimport.field';
 COMMENT ON COLUMN profimport.resource_field.options IS 'as in profimport.field';
 COMMENT ON COLUMN profimport.resource_field.required IS 'must be present when a subscription is created, and cannot be unset';
 COMMENT ON COLUMN profimport.resource_field.matching IS 'can be matched by (matching = custom_sub); its values are indexed';
-
--- ---------------------------------------------------------------------------
--- Scopes: the parents of profile and subscription rows
---
--- One row per database and per resource, kept by triggers.  They exist for
--- the foreign keys: the marker column, never set, makes pg_dump and a parallel
--- restore load the declarations before the rows that are checked against them.
--- ---------------------------------------------------------------------------
-
-CREATE TABLE profimport.database_scope (
-	account_id	int NOT NULL,
-	db_id		int NOT NULL,
-	loaded_after_field text COLLATE "C" CONSTRAINT database_scope_marker_unset CHECK (loaded_after_field IS NULL),
-	PRIMARY KEY (db_id, account_id),
-	FOREIGN KEY (account_id, db_id) REFERENCES profimport.database ON DELETE CASCADE ON UPDATE CASCADE,
-	FOREIGN KEY (account_id, db_id, loaded_after_field) REFERENCES profimport.field
-);
-COMMENT ON TABLE profimport.database_scope IS 'internal: one row per database, the parent of its profiles';
-COMMENT ON COLUMN profimport.database_scope.account_id IS 'account of the database';
-COMMENT ON COLUMN profimport.database_scope.db_id IS 'the database';
-COMMENT ON COLUMN profimport.database_scope.loaded_after_field IS 'always NULL: orders a restore';
-
-CREATE TABLE profimport.resource_scope (
-	account_id	int NOT NULL,
-	resource_id	int NOT NULL,
-	loaded_after_field text COLLATE "C" CONSTRAINT resource_scope_marker_unset CHECK (loaded_after_field IS NULL),
-	PRIMARY KEY (resource_id, account_id),
-	FOREIGN KEY (account_id, resource_id) REFERENCES profimport.resource ON DELETE CASCADE ON UPDATE CASCADE,
-	FOREIGN KEY (account_id, resource_id, loaded_after_field) REFERENCES profimport.resource_field
-);
-COMMENT ON TABLE profimport.resource_scope IS 'internal: one row per resource, the parent of its subscriptions';
-COMMENT ON COLUMN profimport.resource_scope.account_id IS 'account of the resource';
-COMMENT ON COLUMN profimport.resource_scope.resource_id IS 'the resource';
-COMMENT ON COLUMN profimport.resource_scope.loaded_after_field IS 'always NULL: orders a restore';

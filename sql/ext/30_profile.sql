@@ -17,8 +17,7 @@ CREATE TABLE profimport.profile (
 	data		jsonb NOT NULL DEFAULT '{}',
 	created_at	timestamptz NOT NULL DEFAULT now(),
 	updated_at	timestamptz NOT NULL DEFAULT now(),
-	CONSTRAINT profile_pkey PRIMARY KEY (profile_id, db_id, account_id),
-	CONSTRAINT profile_database_fkey FOREIGN KEY (db_id, account_id) REFERENCES profimport.database_scope (db_id, account_id)
+	CONSTRAINT profile_pkey PRIMARY KEY (profile_id, db_id, account_id)
 ) WITH (fillfactor = 80);
 -- email is unique in its database whatever the case of its ASCII letters
 CREATE UNIQUE INDEX profile_email_key ON profimport.profile (lower(email COLLATE "C"), db_id, account_id);
@@ -69,11 +68,7 @@ CREATE TABLE profimport.subscription (
 	cats		text[] NOT NULL DEFAULT '{}',
 	created_at	timestamptz NOT NULL DEFAULT now(),
 	updated_at	timestamptz NOT NULL DEFAULT now(),
-	CONSTRAINT subscription_pkey PRIMARY KEY (profile_id, subscription_no, db_id, account_id),
-	CONSTRAINT subscription_profile_fkey FOREIGN KEY (profile_id, db_id, account_id)
-		REFERENCES profimport.profile (profile_id, db_id, account_id) ON DELETE CASCADE ON UPDATE CASCADE,
-	CONSTRAINT subscription_resource_fkey FOREIGN KEY (resource_id, account_id)
-		REFERENCES profimport.resource_scope (resource_id, account_id)
+	CONSTRAINT subscription_pkey PRIMARY KEY (profile_id, subscription_no, db_id, account_id)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX subscription_contact_key ON profimport.subscription
 	(profimport.contact_key(channel, contact, provider, cc_data), profile_id, resource_id, channel, db_id, account_id);
@@ -126,7 +121,8 @@ CREATE FUNCTION profimport.profile_check() RETURNS trigger
 COMMENT ON FUNCTION profimport.profile_check() IS 'internal: normalises and checks a row of profile';
 CREATE FUNCTION profimport.profile_index() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pi_profile_index';
-COMMENT ON FUNCTION profimport.profile_index() IS 'internal: keeps profile_key in step with a row of profile';
+COMMENT ON FUNCTION profimport.profile_index() IS
+	'internal: keeps profile_key in step with a row of profile; its subscriptions go with it';
 CREATE FUNCTION profimport.subscription_check() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'pi_subscription_check';
 COMMENT ON FUNCTION profimport.subscription_check() IS 'internal: normalises and checks a row of subscription';
@@ -137,14 +133,14 @@ CREATE FUNCTION profimport.truncate_keys() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_TABLE_NAME = 'profile' THEN
-		TRUNCATE profimport.profile_key;
+		TRUNCATE profimport.profile_key, profimport.subscription, profimport.subscription_key;
 	ELSE
 		TRUNCATE profimport.subscription_key;
 	END IF;
 	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION profimport.truncate_keys() IS 'internal: empties the keys with their table';
+COMMENT ON FUNCTION profimport.truncate_keys() IS 'internal: empties the keys with their table, subscriptions with their profiles';
 
 -- "zz": after the triggers of the user, whose changes are checked too
 CREATE TRIGGER zz_profimport_check BEFORE INSERT OR UPDATE ON profimport.profile
@@ -160,8 +156,8 @@ CREATE TRIGGER profimport_index AFTER INSERT OR UPDATE OR DELETE ON profimport.s
 CREATE TRIGGER profimport_truncate AFTER TRUNCATE ON profimport.subscription
 	FOR EACH STATEMENT EXECUTE FUNCTION profimport.truncate_keys();
 COMMENT ON TRIGGER zz_profimport_check ON profimport.profile IS 'normalises and checks the row';
-COMMENT ON TRIGGER profimport_index ON profimport.profile IS 'keeps profile_key in step';
-COMMENT ON TRIGGER profimport_truncate ON profimport.profile IS 'empties profile_key with the table';
+COMMENT ON TRIGGER profimport_index ON profimport.profile IS 'keeps profile_key and subscription in step';
+COMMENT ON TRIGGER profimport_truncate ON profimport.profile IS 'empties profile_key and subscription with the table';
 COMMENT ON TRIGGER zz_profimport_check ON profimport.subscription IS 'normalises and checks the row';
 COMMENT ON TRIGGER profimport_index ON profimport.subscription IS 'keeps subscription_key in step';
 COMMENT ON TRIGGER profimport_truncate ON profimport.subscription IS 'empties subscription_key with the table';

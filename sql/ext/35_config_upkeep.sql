@@ -11,15 +11,75 @@ CREATE FUNCTION profimport.match_keys(type text, value jsonb) RETURNS SETOF text
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'pi_match_keys_srf';
 COMMENT ON FUNCTION profimport.match_keys(text, jsonb) IS 'internal: the keys under which a stored value of a field is indexed';
 
-CREATE FUNCTION profimport.database_upkeep() RETURNS trigger
+CREATE FUNCTION profimport.restoring() RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL SAFE AS $$
+	SELECT pg_catalog.current_setting('check_function_bodies') OPERATOR(pg_catalog.=) 'off'
+$$;
+COMMENT ON FUNCTION profimport.restoring() IS
+	'internal: true in a session that loads the output of pg_dump, where rows come in any order';
+
+-- ---- references between configuration tables ----
+
+CREATE FUNCTION profimport.parent_check() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	parent text;
+	found_one bool;
+BEGIN
+	IF profimport.restoring() THEN
+		RETURN NULL;
+	END IF;
+	-- FOR KEY SHARE: the parent stays until we commit
+	CASE TG_TABLE_NAME
+		WHEN 'database', 'resource' THEN
+			PERFORM FROM profimport.account a WHERE a.account_id = NEW.account_id FOR KEY SHARE;
+			found_one := FOUND;
+			parent := format('account %s', NEW.account_id);
+		WHEN 'field' THEN
+			PERFORM FROM profimport.database d
+				WHERE (d.account_id, d.db_id) = (NEW.account_id, NEW.db_id) FOR KEY SHARE;
+			found_one := FOUND;
+			parent := format('database %s of account %s', NEW.db_id, NEW.account_id);
+		WHEN 'resource_field' THEN
+			PERFORM FROM profimport.resource r
+				WHERE (r.account_id, r.resource_id) = (NEW.account_id, NEW.resource_id) FOR KEY SHARE;
+			found_one := FOUND;
+			parent := format('resource %s of account %s', NEW.resource_id, NEW.account_id);
+	END CASE;
+	IF NOT found_one THEN
+		RAISE foreign_key_violation
+			USING MESSAGE = format('%s does not exist', parent),
+				HINT = 'Insert it first.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION profimport.parent_check() IS 'internal: what a row of configuration belongs to must exist';
+
+CREATE FUNCTION profimport.account_gone() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF TG_OP = 'INSERT' THEN
-		INSERT INTO profimport.database_scope (account_id, db_id) VALUES (NEW.account_id, NEW.db_id);
-		RETURN NEW;
+	IF TG_OP = 'UPDATE' AND OLD.account_id = NEW.account_id THEN
+		RETURN NULL;
 	END IF;
+	IF EXISTS (SELECT FROM profimport.database d WHERE d.account_id = OLD.account_id)
+		OR EXISTS (SELECT FROM profimport.resource r WHERE r.account_id = OLD.account_id) THEN
+		RAISE foreign_key_violation
+			USING MESSAGE = format('account %s has databases or resources', OLD.account_id),
+				HINT = 'Delete them first.',
+				SCHEMA = 'profimport', TABLE = 'account';
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION profimport.account_gone() IS 'internal: refuses to delete an account that owns something';
+
+CREATE FUNCTION profimport.database_gone() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
 	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id) = (NEW.account_id, NEW.db_id) THEN
-		RETURN NEW;
+		RETURN NULL;
 	END IF;
 	-- writers of profiles hold ROW EXCLUSIVE until they commit
 	LOCK TABLE profimport.profile IN SHARE ROW EXCLUSIVE MODE;
@@ -27,43 +87,50 @@ BEGIN
 		RAISE foreign_key_violation
 			USING MESSAGE = format('database %s of account %s has profiles', OLD.db_id, OLD.account_id),
 				HINT = 'Delete its profiles first.',
-				SCHEMA = 'profimport', TABLE = 'database', CONSTRAINT = 'profile_database_fkey';
+				SCHEMA = 'profimport', TABLE = 'database';
 	END IF;
-	IF TG_OP = 'DELETE' THEN
-		RETURN OLD;
+	IF TG_OP = 'UPDATE' THEN
+		UPDATE profimport.field f SET account_id = NEW.account_id, db_id = NEW.db_id
+			WHERE f.account_id = OLD.account_id AND f.db_id = OLD.db_id;
+	ELSE
+		DELETE FROM profimport.field f WHERE f.account_id = OLD.account_id AND f.db_id = OLD.db_id;
 	END IF;
-	RETURN NEW;
+	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION profimport.database_upkeep() IS 'internal: keeps database_scope, refuses to delete a database that has profiles';
+COMMENT ON FUNCTION profimport.database_gone() IS
+	'internal: refuses to delete a database that has profiles; its fields go with it';
 
 CREATE FUNCTION profimport.resource_upkeep() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+	moved bool := TG_OP = 'DELETE';
 	closed int;
 	gone text;
 BEGIN
-	IF TG_OP = 'INSERT' THEN
-		INSERT INTO profimport.resource_scope (account_id, resource_id) VALUES (NEW.account_id, NEW.resource_id);
-		RETURN NEW;
-	END IF;
-	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.resource_id) = (NEW.account_id, NEW.resource_id)
-		AND OLD.db_ids IS NOT DISTINCT FROM NEW.db_ids AND OLD.categories <@ NEW.categories THEN
-		RETURN NEW;
+	IF TG_OP = 'UPDATE' THEN
+		moved := (OLD.account_id, OLD.resource_id) <> (NEW.account_id, NEW.resource_id);
+		IF NOT moved AND OLD.db_ids IS NOT DISTINCT FROM NEW.db_ids AND OLD.categories <@ NEW.categories THEN
+			RETURN NULL;
+		END IF;
 	END IF;
 	LOCK TABLE profimport.subscription IN SHARE ROW EXCLUSIVE MODE;
-	IF TG_OP = 'DELETE' OR (OLD.account_id, OLD.resource_id) <> (NEW.account_id, NEW.resource_id) THEN
+	IF moved THEN
 		IF EXISTS (SELECT FROM profimport.subscription s
 				WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id) THEN
 			RAISE foreign_key_violation
 				USING MESSAGE = format('resource %s of account %s has subscriptions', OLD.resource_id, OLD.account_id),
 					HINT = 'Delete its subscriptions first.',
-					SCHEMA = 'profimport', TABLE = 'resource', CONSTRAINT = 'subscription_resource_fkey';
+					SCHEMA = 'profimport', TABLE = 'resource';
 		END IF;
-		IF TG_OP = 'DELETE' THEN
-			RETURN OLD;
+		IF TG_OP = 'UPDATE' THEN
+			UPDATE profimport.resource_field f SET account_id = NEW.account_id, resource_id = NEW.resource_id
+				WHERE f.account_id = OLD.account_id AND f.resource_id = OLD.resource_id;
+		ELSE
+			DELETE FROM profimport.resource_field f
+				WHERE f.account_id = OLD.account_id AND f.resource_id = OLD.resource_id;
 		END IF;
-		RETURN NEW;
+		RETURN NULL;
 	END IF;
 	IF NEW.db_ids IS NOT NULL THEN
 		SELECT s.db_id INTO closed FROM profimport.subscription s
@@ -89,10 +156,41 @@ BEGIN
 					SCHEMA = 'profimport', TABLE = 'resource', COLUMN = 'categories';
 		END IF;
 	END IF;
-	RETURN NEW;
+	RETURN NULL;
 END
 $$;
-COMMENT ON FUNCTION profimport.resource_upkeep() IS 'internal: keeps resource_scope, refuses changes that subscriptions depend on';
+COMMENT ON FUNCTION profimport.resource_upkeep() IS
+	'internal: refuses changes that subscriptions depend on; fields go with their resource';
+
+CREATE FUNCTION profimport.truncate_check() RETURNS trigger
+	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	used bool;
+BEGIN
+	CASE TG_TABLE_NAME
+		WHEN 'account' THEN
+			used := EXISTS (SELECT FROM profimport.database) OR EXISTS (SELECT FROM profimport.resource);
+		WHEN 'database' THEN
+			used := EXISTS (SELECT FROM profimport.field) OR EXISTS (SELECT FROM profimport.profile);
+		WHEN 'resource' THEN
+			used := EXISTS (SELECT FROM profimport.resource_field) OR EXISTS (SELECT FROM profimport.subscription);
+		WHEN 'field' THEN
+			used := EXISTS (SELECT FROM profimport.profile);
+		WHEN 'resource_field' THEN
+			used := EXISTS (SELECT FROM profimport.subscription);
+	END CASE;
+	IF used THEN
+		RAISE foreign_key_violation
+			USING MESSAGE = format('table "%s" is in use by other tables of profimport', TG_TABLE_NAME),
+				HINT = 'Empty them first: subscription, profile, field, resource_field, database, resource, account.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME;
+	END IF;
+	RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION profimport.truncate_check() IS 'internal: refuses to truncate configuration that is in use';
+
+-- ---- declarations ----
 
 CREATE FUNCTION profimport.field_upkeep() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -254,25 +352,21 @@ END
 $$;
 COMMENT ON FUNCTION profimport.resource_field_upkeep() IS 'internal: refuses changes that subscriptions depend on, indexes what is there';
 
--- The scope row needs its parent: it is made after the insert.
-CREATE TRIGGER upkeep_insert AFTER INSERT ON profimport.database
-	FOR EACH ROW EXECUTE FUNCTION profimport.database_upkeep();
-CREATE TRIGGER upkeep BEFORE UPDATE OR DELETE ON profimport.database
-	FOR EACH ROW EXECUTE FUNCTION profimport.database_upkeep();
-CREATE TRIGGER upkeep_insert AFTER INSERT ON profimport.resource
-	FOR EACH ROW EXECUTE FUNCTION profimport.resource_upkeep();
-CREATE TRIGGER upkeep BEFORE UPDATE OR DELETE ON profimport.resource
-	FOR EACH ROW EXECUTE FUNCTION profimport.resource_upkeep();
 CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.field
 	FOR EACH ROW EXECUTE FUNCTION profimport.field_upkeep();
 CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.resource_field
 	FOR EACH ROW EXECUTE FUNCTION profimport.resource_field_upkeep();
-COMMENT ON TRIGGER upkeep_insert ON profimport.database IS 'makes the scope row';
-COMMENT ON TRIGGER upkeep ON profimport.database IS 'refuses to delete a database that has profiles';
-COMMENT ON TRIGGER upkeep_insert ON profimport.resource IS 'makes the scope row';
-COMMENT ON TRIGGER upkeep ON profimport.resource IS 'refuses changes that subscriptions depend on';
+CREATE TRIGGER upkeep AFTER UPDATE OR DELETE ON profimport.account
+	FOR EACH ROW EXECUTE FUNCTION profimport.account_gone();
+CREATE TRIGGER upkeep AFTER UPDATE OR DELETE ON profimport.database
+	FOR EACH ROW EXECUTE FUNCTION profimport.database_gone();
+CREATE TRIGGER upkeep AFTER UPDATE OR DELETE ON profimport.resource
+	FOR EACH ROW EXECUTE FUNCTION profimport.resource_upkeep();
 COMMENT ON TRIGGER upkeep ON profimport.field IS 'refuses changes that profiles depend on, indexes what is there';
 COMMENT ON TRIGGER upkeep ON profimport.resource_field IS 'refuses changes that subscriptions depend on, indexes what is there';
+COMMENT ON TRIGGER upkeep ON profimport.account IS 'refuses to delete an account that owns something';
+COMMENT ON TRIGGER upkeep ON profimport.database IS 'refuses to delete a database that has profiles';
+COMMENT ON TRIGGER upkeep ON profimport.resource IS 'refuses changes that subscriptions depend on';
 
 DO $$
 DECLARE
@@ -282,6 +376,14 @@ BEGIN
 		EXECUTE pg_catalog.format('CREATE TRIGGER changed AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON profimport.%I '
 			'FOR EACH STATEMENT EXECUTE FUNCTION profimport.config_changed()', t);
 		EXECUTE pg_catalog.format('COMMENT ON TRIGGER changed ON profimport.%I IS ''makes cached configuration stale''', t);
+		EXECUTE pg_catalog.format('CREATE TRIGGER truncated BEFORE TRUNCATE ON profimport.%I '
+			'FOR EACH STATEMENT EXECUTE FUNCTION profimport.truncate_check()', t);
+		EXECUTE pg_catalog.format('COMMENT ON TRIGGER truncated ON profimport.%I IS ''refuses to truncate what is in use''', t);
+	END LOOP;
+	FOREACH t IN ARRAY ARRAY['database', 'field', 'resource', 'resource_field'] LOOP
+		EXECUTE pg_catalog.format('CREATE TRIGGER parent AFTER INSERT OR UPDATE ON profimport.%I '
+			'FOR EACH ROW EXECUTE FUNCTION profimport.parent_check()', t);
+		EXECUTE pg_catalog.format('COMMENT ON TRIGGER parent ON profimport.%I IS ''what the row belongs to must exist''', t);
 	END LOOP;
 END
 $$;

@@ -20,8 +20,7 @@ COMMENT ON FUNCTION profimport.grant_worker(name) IS
 	'grants a role what the worker needs as profimport.role, and nothing more';
 
 -- Data and configuration are the user's: pg_dump takes them along.  Keys are
--- made anew by the triggers.  The scope tables dump no row; they are listed
--- because pg_dump orders tables by the foreign keys between those it knows.
+-- made anew by the triggers.  One statement each: all of them change one row.
 SELECT pg_catalog.pg_extension_config_dump('profimport.account', '');
 SELECT pg_catalog.pg_extension_config_dump('profimport.database', '');
 SELECT pg_catalog.pg_extension_config_dump('profimport.field', '');
@@ -34,8 +33,6 @@ SELECT pg_catalog.pg_extension_config_dump('profimport.import_error', '');
 SELECT pg_catalog.pg_extension_config_dump('profimport.subscription_subscription_no_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('profimport.trigger_event_event_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('profimport.import_error_error_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('profimport.database_scope', 'WHERE false');
-SELECT pg_catalog.pg_extension_config_dump('profimport.resource_scope', 'WHERE false');
 
 -- Nothing is granted to PUBLIC.
 REVOKE ALL ON SCHEMA profimport FROM PUBLIC;
