@@ -34,11 +34,9 @@ my ($true, $false, $null) = (JSON::PP::true, JSON::PP::false, undef);
 sub _raw { my ($text) = @_; return bless \$text, 'ProfImport::Random::Raw' }
 
 my @modes = qw(email email_profile email_sub phone phone_sub email_phone email_phone_sub push_sub profile_id custom custom_sub);
-my @emails = ('a@x.io', 'A@X.io', ' b@x.io ', 'b@x.io', 'c@x.io', 'C@x.io', "d\@x.io\t", 'e@x.io', "\x{444}\@x.io", "\x{424}\@x.io");
 my @bad_emails = ('', ' ', 'x', 'a@', 'a@b@c', 'a b@c', "a\@b\x{1}", 'l' x 330 . '@y');
-my @phones = ('+10000001', '+1 (000) 00-01', '+10000002', '+1.0000002', '+10000003', '+10000004', '+10000005');
 my @bad_phones = ('', ' ', '12', '+0123456789', 'phone', "+1\t0000001");
-my @ids = ('p1', 'p2', 'p3', 'none', '', 'P1');
+my @ids = ('p1', 'p2', 'p3', 'p1', 'p2', 'p3', 'none', '', 'P1');
 my @words = ('red', 'green', 'a', 'b', 'news', 'ads', 'x y', "\x{43c}\x{443}\x{436}", '');
 
 my %good = (
@@ -53,8 +51,6 @@ my %good = (
 	tags => [ '["a","b"]', '"a, b,,c"', '["c"]', '[]', '"b"', '[" a ",""]' ],
 	object => [ '{}', '{"a":1}', '{"a":{"b":2},"c":null}', '{"action":"none"}', '{"a":[1,{"b":1}]}' ],
 	arr_object => [ '[]', '[{"a":1}]', '[{"a":1},{"b":{"c":2}},{"a":null}]', '[{}]' ],
-	phones => [ '"+10000001"', '["+10000002","+1 0000003"]', '[]', '["+10000001","+10000001"]' ],
-	email => [ map { $json->encode($_) } @emails ],
 	tz => [qw("Europe/Moscow" "utc")],
 	sex => [qw(0 1 2 "m" "W"), $json->encode("\x{436}\x{435}\x{43d}")],
 	status => [qw(0 6 "3" "suspended" "invalid")],
@@ -65,7 +61,7 @@ my %type = (
 	s => 'string', n => 'int', fl => 'float', bo => 'bool', d => 'date', dt => 'datetime', li => 'list', ip => 'ip', tg => 'tags', o => 'object', ao => 'arr_object', u => 'string', un => 'int',
 	phones => 'phones', email => 'email', _fname => 'string', _city => 'string', _tz => 'tz', _bdate => 'datetime', _sex => 'sex', _ip => 'ip', _status => 'status', _postal_code => 'postal');
 my %sub_type = (s => 'string', n => 'int', tg => 'tags', o => 'object', ao => 'arr_object', bo => 'bool', k => 'int');
-my @channels = qw(email email email sms sms push push viber whatsapp notify telegram_bot fax);
+my @channels = qw(email email email sms sms push push viber whatsapp notify telegram_bot);
 
 sub new
 {
@@ -73,7 +69,7 @@ sub new
 
 	# A generator of its own (the constants are Knuth's), because that of
 	# Perl is shared with everything else in the process.
-	return bless { state => $seed }, $class;
+	return bless { state => $seed, era => 0, person => 0 }, $class;
 }
 
 sub below
@@ -84,6 +80,39 @@ sub below
 	$self->{state} = $self->{state} * 6364136223846793005 + 1442695040888963407;
 	my $bits = ($self->{state} >> 33) & 0x7fffffff;
 	return $bits % $n;
+}
+
+# A message is about one of some people, whose addresses are their own; now and
+# then it has one of somebody else's.
+sub _person { my ($self) = @_; return $self->chance(94) ? $self->{person} : $self->{era} + $self->below(14) }
+
+sub _email
+{
+	my ($self) = @_;
+	my $who = $self->_person;
+
+	return $self->pick("\x{444}$who\@x.io", "\x{444}$who\@X.io", "\x{424}$who\@x.io") if $who % 14 > 11;
+	return $self->pick("m$who\@x.io", "M$who\@X.io", " m$who\@x.io ", "m$who\@x.IO\t");
+}
+
+sub _phone
+{
+	my ($self) = @_;
+	my $number = 100 + $self->_person;
+
+	return $self->pick("+10000$number", "+1 (000) 0-$number", "+1.0000$number", "+20000$number");
+}
+
+sub _push { my ($self) = @_; return $self->pick(qw(t T)) . $self->_person }
+
+# A value of a type that is unique to the person, for what is matched.
+sub _own
+{
+	my ($self, $type) = @_;
+	my $who = $self->_person;
+
+	return $self->pick($who + 100, '"' . ($who + 100) . '"') if $type eq 'int';
+	return qq("k$who");
 }
 
 sub pick { my ($self, @from) = @_; return $from[ $self->below(scalar @from) ] }
@@ -113,11 +142,15 @@ SQL
 # One member of data or custom_fields, as text.
 sub _value
 {
-	my ($self, $type) = @_;
+	my ($self, $type, $own) = @_;
 
-	return $self->pick(@odd) if $self->chance(2);
+	return $self->pick(@odd) if $self->chance(1);
 	return 'null' if $self->chance(5) && $type ne 'email';
-	return $self->pick(@{ $good{$type} }) unless $self->chance($type eq 'email' ? 3 : $type =~ /tags|phones|object|int|float/ ? 60 : 15);
+	my @good = @{ $good{$type} || [] };
+	@good = map { $json->encode($self->_email) } 1 .. 2 if $type eq 'email';
+	@good = ($json->encode($self->_phone), '[' . join(',', map { $json->encode($self->_phone) } 0 .. $self->below(3)) . ']', '[]') if $type eq 'phones';
+	@good = ($self->_own($type)) if $own;
+	return $self->pick(@good) unless $self->chance($type eq 'email' || $own ? 3 : $type =~ /tags|phones|object|int|float/ ? 60 : 15);
 
 	my $fitting = $self->chance(96);
 	my $action =
@@ -129,9 +162,9 @@ sub _value
 	  : $type eq 'email' ? 'set'
 	  : $self->pick(qw(set unset));
 	my @members = (qq("action":"$action"));
-	my $from = $action eq 'incr' ? [qw(1 -1 2 "3" 9223372036854775807)] : $action eq 'upsert' ? [qw(1 null "x" {"b":1} [1])] : $good{$type};
+	my $from = $action eq 'incr' ? [qw(1 -1 2 "3" 5 -2 9223372036854775807)] : $action eq 'upsert' ? [qw(1 null "x" {"b":1} [1])] : \@good;
 
-	push @members, '"value":' . ($self->chance(2) ? $self->pick(@odd) : $self->pick(@$from)) unless $action eq 'unset' && $self->chance(50) || $self->chance(2);
+	push @members, '"value":' . ($self->chance(1) ? $self->pick(@odd) : $self->pick(@$from)) unless $action eq 'unset' && $self->chance(50) || $self->chance(1);
 	push @members, '"submatch":' . ($self->chance(3) ? $self->pick('""', '1', 'null') : $self->pick(qw("a" "b" "a.b" "c" "b.c" "x.y.z"))) if $action eq 'upsert' && $self->chance(98);
 	push @members, '"more":1' if $self->chance(1);
 	return '{' . join(',', @members) . '}';
@@ -145,7 +178,7 @@ sub _fields
 	for (1 .. $self->below($at_most + 1))
 	{
 		my $name = $self->pick(sort keys %$types);
-		push @members, $json->encode($name) . ':' . $self->_value($types->{$name});
+		push @members, $json->encode($name) . ':' . $self->_value($types->{$name}, $name =~ /^(u|un|k)$/);
 	}
 	push @members, '"nope":1' if $self->chance(1);
 	return @members;
@@ -156,13 +189,13 @@ sub _subscription
 	my ($self) = @_;
 
 	return $self->pick('1', 'null', '{}', '[]') if $self->chance(2);
-	my $channel = $self->pick(@channels);
+	my $channel = $self->chance(1) ? 'fax' : $self->pick(@channels);
 	my @members = ('"resource_id":' . ($self->chance(3) ? $self->pick('12', '99', '"10"', '10.0') : $self->pick(10, 10, 11)), qq("channel":"$channel"));
 
-	push @members, '"email":' . $json->encode($self->pick(@emails)) if $channel eq 'email' && $self->chance(99);
-	push @members, '"phone":' . $json->encode($self->pick(@phones)) if $channel =~ /sms|viber|whatsapp|notify/ && $self->chance(99);
-	push @members, '"provider":"' . $self->pick(qw(ios web)) . '","subscription_id":"' . $self->pick(qw(t1 t2 T1)) . '"' if $channel eq 'push';
-	push @members, '"cc_data":' . $self->pick('{"id":1}', '{"id":2}', '{"id":1.0}') if $channel eq 'telegram_bot';
+	push @members, '"email":' . $json->encode($self->_email) if $channel eq 'email' && $self->chance(99);
+	push @members, '"phone":' . $json->encode($self->_phone) if $channel =~ /sms|viber|whatsapp|notify/ && $self->chance(99);
+	push @members, '"provider":"' . $self->pick(qw(ios web)) . '","subscription_id":"' . $self->_push . '"' if $channel eq 'push';
+	push @members, '"cc_data":' . '{"id":' . $self->_person . $self->pick('', '.0') . '}' if $channel eq 'telegram_bot';
 	push @members, '"status":' . ($self->chance(4) ? $self->pick(@odd) : $self->pick(-1, 0, 1, '"complained"', '"5"')) if $self->chance(40);
 	push @members, '"priority":' . ($self->chance(4) ? $self->pick(@odd) : $self->pick(-1, 0, 1, 7)) if $self->chance(30);
 	push @members, '"cats":' . $self->pick('[]', '["news"]', '["ads","news"]', ($self->chance(5) ? '["none"]' : '[]')) if $self->chance(20);
@@ -174,27 +207,32 @@ sub message
 {
 	my ($self, $number) = @_;
 	my $mode = $self->pick(@modes);
+	# New people come now and then, so that not everything ends in conflicts.
+	$self->{era} = 14 * int($number / 200);
+	$self->{person} = $self->{era} + $self->below(14);
 	my %key = (account_id => '1', db_id => $self->chance(94) ? '1' : $self->pick(qw(2 2 3)));
-	my @data = $self->_fields(\%type, 4);
+	my @data = $self->_fields(\%type, 3);
 
 	push @data, '"must":' . $self->pick('1', '"2"', '"x"') if $key{db_id} eq '2' && $self->chance(80);
 	push @data, '"subscriptions":' . ($self->chance(2) ? $self->pick(@odd) : '[' . join(',', map { $self->_subscription } 0 .. $self->below(3)) . ']') if $self->chance(35);
 	$key{data} = '{' . join(',', @data) . '}';
 	$key{matching} = $json->encode($mode) if $mode ne 'email' || $self->chance(50);
 	$key{feedback_id} = $json->encode("f$number") if $self->chance(90);
-	$key{email} = $json->encode($self->chance(4) ? $self->pick(@bad_emails) : $self->pick(@emails)) if $mode =~ /email/ && $self->chance($mode =~ /phone/ ? 70 : 98);
-	$key{phone} = $json->encode($self->chance(4) ? $self->pick(@bad_phones) : $self->pick(@phones)) if $mode =~ /phone/ && $self->chance($mode =~ /email/ ? 70 : 98);
+	$key{email} = $json->encode($self->chance(4) ? $self->pick(@bad_emails) : $self->_email) if $mode =~ /email/ && $self->chance($mode =~ /phone/ ? 70 : 98);
+	$key{phone} = $json->encode($self->chance(4) ? $self->pick(@bad_phones) : $self->_phone) if $mode =~ /phone/ && $self->chance($mode =~ /email/ ? 70 : 98);
 	$key{profile_id} = $json->encode($self->pick(@ids)) if $mode eq 'profile_id';
 	if ($mode eq 'push_sub')
 	{
 		$key{provider} = '"' . $self->pick(qw(ios web)) . '"';
-		$key{subscription_id} = '"' . $self->pick(qw(t1 t2 T1 t3)) . '"';
+		$key{subscription_id} = '"' . $self->_push . '"';
 	}
 	if ($mode =~ /^custom/)
 	{
 		my $types = $mode eq 'custom' ? \%type : \%sub_type;
-		my $name = $self->pick(sort keys %$types);
-		my ($value) = grep { !/^[\[{]|^(true|false)$|\./ } map { $self->pick(@{ $good{ $types->{$name} } }) } 1 .. 4;
+		my $name = $self->chance(3) ? $self->pick(sort keys %$types)
+		  : $mode eq 'custom' ? $self->pick(qw(u un un u s n fl bo d dt li ip tg))
+		  : $self->pick(qw(k k k k s n tg bo));
+		my ($value) = grep { !/^[\[{]|^(true|false)$|\./ } $name =~ /^(u|un|k)$/ ? $self->_own($types->{$name}) : map { $self->pick(@{ $good{ $types->{$name} } || ['"x"'] }) } 1 .. 4;
 
 		$key{field_name} = $json->encode($self->chance(2) ? 'nope' : $name);
 		$key{field_value} = $value // '"x"';
@@ -206,7 +244,7 @@ sub message
 	$key{extra} = $self->pick(@odd) if $self->chance(5);
 
 	# Now and then something is wrong with the message itself.
-	if ($self->chance(4))
+	if ($self->chance(3))
 	{
 		my $name = $self->pick(sort keys %key);
 		if ($self->chance(40)) { delete $key{$name} }
@@ -232,11 +270,11 @@ sub mutate
 {
 	my ($self, $body, $other) = @_;
 
-	for (0 .. $self->below(3))
+	for (0 .. $self->below(2))
 	{
 		my $length = length $body;
 		my $at = $self->below($length + 1);
-		my $what = $self->below(10);
+		my $what = $self->pick(0 .. 6, 7, 7, 7, 8, 8, 8, 8, 9, 9, 9);
 
 		if ($what == 0) { substr($body, $at, 1) = chr $self->below(256) if $at < $length }
 		elsif ($what == 1) { substr($body, $at, 0) = $self->pick(@tokens) }
