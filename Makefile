@@ -33,17 +33,20 @@ OBJS = \
 	src/broker.o \
 	src/check.o \
 	src/config.o \
+	src/consume.o \
 	src/convert.o \
 	src/crashpoint.o \
 	src/datetime.o \
 	src/engine.o \
 	src/errlog.o \
 	src/extension.o \
+	src/feed.o \
 	src/fields.o \
 	src/import.o \
 	src/import_one.o \
 	src/journal.o \
 	src/launcher.o \
+	src/maintain.o \
 	src/match.o \
 	src/merge.o \
 	src/message.o \
@@ -52,6 +55,7 @@ OBJS = \
 	src/profimport.o \
 	src/repeats.o \
 	src/result.o \
+	src/session.o \
 	src/settings.o \
 	src/shmem.o \
 	src/sql.o \
@@ -60,6 +64,7 @@ OBJS = \
 	src/subscriptions.o \
 	src/textnorm.o \
 	src/triggers.o \
+	src/upkeep.o \
 	src/value.o \
 	src/worker.o
 

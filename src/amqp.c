@@ -389,6 +389,42 @@ pi_amqp_keepalive(PiAmqp *conn)
 	return pi_amqp_heartbeats(conn, r == 0);
 }
 
+bool
+pi_amqp_alive(PiAmqp *conn)
+{
+	const uint8 *p;
+	const uint8 *end;
+	int			r;
+
+	if (conn->dead)
+		return false;
+	while ((r = pi_amqp_fill(conn)) == 1)
+		;
+	if (r < 0)
+		return false;			/* pi_amqp_next() says of what */
+
+	/* from frame to frame, as far as they are there */
+	p = (const uint8 *) conn->in + conn->in_start;
+	end = (const uint8 *) conn->in + conn->in_end;
+	while (end - p >= 7)
+	{
+		uint32		len = pi_get_u32(p + 3);
+
+		if (p[0] == AMQP_FRAME_METHOD && end - p >= 11)
+		{
+			uint32		method = pi_get_u32(p + 7);
+
+			if (method == AMQP_CONNECTION_CLOSE_METHOD ||
+				method == AMQP_CHANNEL_CLOSE_METHOD)
+				return false;
+		}
+		if ((size_t) (end - p) < (size_t) len + PI_FRAME_OVERHEAD)
+			break;
+		p += (size_t) len + PI_FRAME_OVERHEAD;
+	}
+	return true;
+}
+
 TimestampTz
 pi_amqp_keepalive_at(const PiAmqp *conn)
 {

@@ -238,6 +238,13 @@ extern PiAmqpEventType pi_amqp_next(PiAmqp *conn, size_t max_body, PiAmqpEvent *
  */
 extern bool pi_amqp_keepalive(PiAmqp *conn);
 
+/*
+ * Takes in what the broker sent, as pi_amqp_keepalive() does, and looks
+ * through it: false if the connection is dead, or if the broker's wish to
+ * close it or its channel lies among what is not read yet.
+ */
+extern bool pi_amqp_alive(PiAmqp *conn);
+
 /* When keepalive is due at the latest; 0 if heartbeats are off. */
 extern TimestampTz pi_amqp_keepalive_at(const PiAmqp *conn);
 

@@ -96,6 +96,9 @@ typedef struct PiShared
 	bool		out_of_slots;	/* max_worker_processes kept a worker away */
 	TimestampTz queue_wanted_at;	/* someone looked at the queue depth; 0:
 									 * never */
+	Oid			database_oid;	/* where a worker found the extension, and ... */
+	Oid			owner_oid;		/* ... its owner; invalid: not known */
+	bool		warned_of_superuser;
 	ConditionVariable queue_cv; /* broadcast when a worker told the depth */
 	TimestampTz stats_reset;
 	/* counters by error code and outcome, for stat_result */

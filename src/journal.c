@@ -1,0 +1,532 @@
+/*-------------------------------------------------------------------------
+ *
+ * journal.c
+ *		The batch record: what makes effects happen once and results arrive.
+ *
+ * NOTES
+ *		A row goes through these stages; each is one statement below.
+ *
+ *			inserted      digests of the deliveries, messages to publish
+ *			acknowledged  the ack was seen by the broker's channel: no digests
+ *			arrived       the broker confirmed all messages: nothing outgoing
+ *			deleted       both
+ *
+ *		Mostly a row goes from the first to the last at once, in the
+ *		transaction of a later batch.  A row whose acknowledgement stays
+ *		unknown (the connection died) keeps its digests until its deliveries
+ *		came back (repeats.c takes them out one by one) or the queue was seen
+ *		to hold none of them (pi_journal_settle).
+ *
+ *		Numbers of workers in the tables count from 1, as in the views.
+ *
+ * IDENTIFICATION
+ *		src/journal.c
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "batch.h"
+#include "compat.h"
+#include "journal.h"
+#include "libpq/pqformat.h"
+#include "nodes/pg_list.h"
+#include "settings.h"
+#include "shmem.h"
+#include "sql.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+/* First byte of batch.outgoing and dedup.result. */
+#define FORMAT_VERSION 1
+
+/* Length that stands for "no such string". */
+#define NO_STRING 0xFFFF
+
+static PiSql insert_sql = {
+	.text = "INSERT INTO profimport.batch (worker, digests, outgoing, pending)"
+	" VALUES ($1, $2, $3, $4) RETURNING batch_id",
+	.nargs = 4,
+	.argtypes = {INT4OID, BYTEAOID, BYTEAOID, INT4OID}
+};
+
+static PiSql delete_sql = {
+	.text = "DELETE FROM profimport.batch WHERE batch_id = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql arrived_delete_sql = {
+	.text = "DELETE FROM profimport.batch"
+	" WHERE batch_id = ANY ($1) AND digests = ''",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql arrived_update_sql = {
+	.text = "UPDATE profimport.batch SET outgoing = NULL, pending = 0"
+	" WHERE batch_id = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql acknowledged_sql = {
+	.text = "UPDATE profimport.batch SET digests = ''"
+	" WHERE batch_id = ANY ($1) AND digests <> ''",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql settle_delete_sql = {
+	.text = "DELETE FROM profimport.batch"
+	" WHERE outgoing IS NULL AND batch_id <> ALL ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql settle_update_sql = {
+	.text = "UPDATE profimport.batch SET digests = ''"
+	" WHERE digests <> '' AND batch_id <> ALL ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql unsettled_sql = {
+	.text = "SELECT 1 FROM profimport.batch"
+	" WHERE digests <> '' AND batch_id <> ALL ($1) LIMIT 1",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql load_sql = {
+	.text = "SELECT batch_id, committed_at, digests <> '', outgoing"
+	" FROM profimport.batch"
+	" WHERE worker = $1 AND outgoing IS NOT NULL AND NOT EXISTS"
+	" (SELECT FROM unnest($2) AS known (id) WHERE known.id = batch_id)"
+	" ORDER BY batch_id LIMIT $3",
+	.nargs = 3,
+	.argtypes = {INT4OID, INT8ARRAYOID, INT8OID}
+};
+
+static PiSql claim_sql = {
+	.text = "UPDATE profimport.batch SET worker = $1 WHERE batch_id IN"
+	" (SELECT batch_id FROM profimport.batch"
+	" WHERE worker IS NULL AND outgoing IS NOT NULL"
+	" ORDER BY batch_id LIMIT $2 FOR UPDATE SKIP LOCKED)"
+	" RETURNING batch_id, committed_at, digests <> '', outgoing",
+	.nargs = 2,
+	.argtypes = {INT4OID, INT8OID}
+};
+
+static PiSql release_sql = {
+	.text = "UPDATE profimport.batch SET worker = NULL"
+	" WHERE outgoing IS NOT NULL AND worker <> ALL ($1)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql run_before_sql = {
+	.text = "SELECT prefetch FROM profimport.worker_run"
+	" WHERE worker = $1 AND running",
+	.nargs = 1,
+	.argtypes = {INT4OID}
+};
+
+static PiSql run_begins_sql = {
+	.text = "INSERT INTO profimport.worker_run AS w"
+	" (worker, running, prefetch, started_at)"
+	" VALUES ($1, true, $2, now())"
+	" ON CONFLICT (worker) DO UPDATE SET running = true,"
+	" prefetch = $2, started_at = now()",
+	.nargs = 2,
+	.argtypes = {INT4OID, INT4OID}
+};
+
+static PiSql run_ends_sql = {
+	.text = "UPDATE profimport.worker_run SET running = false WHERE worker IN"
+	" (SELECT worker FROM profimport.worker_run"
+	" WHERE worker = $1 FOR UPDATE SKIP LOCKED)",
+	.nargs = 1,
+	.argtypes = {INT4OID}
+};
+
+static PiSql old_delete_sql = {
+	.text = "DELETE FROM profimport.batch WHERE outgoing IS NULL"
+	" AND committed_at < now() - make_interval(secs => $1)",
+	.nargs = 1,
+	.argtypes = {INT4OID}
+};
+
+static PiSql old_update_sql = {
+	.text = "UPDATE profimport.batch SET digests = '' WHERE digests <> ''"
+	" AND committed_at < now() - make_interval(secs => $1)",
+	.nargs = 1,
+	.argtypes = {INT4OID}
+};
+
+/*
+ * A first attempt is made because a worker died, so it counts from one: if
+ * this one ends in death too, it is the second.
+ */
+static PiSql attempt_sql = {
+	.text = "INSERT INTO profimport.attempt AS a"
+	" (digest, deaths, attempted_at) SELECT d, 2, now() FROM unnest($1) d"
+	" ON CONFLICT (digest) DO UPDATE SET deaths = a.deaths + 1,"
+	" attempted_at = now() RETURNING deaths - 1",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static PiSql attempt_over_sql = {
+	.text = "DELETE FROM profimport.attempt WHERE digest = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+static PiSql attempt_undone_sql = {
+	.text = "UPDATE profimport.attempt SET deaths = deaths - 1"
+	" WHERE digest = ANY ($1)",
+	.nargs = 1,
+	.argtypes = {UUIDARRAYOID}
+};
+
+void
+pi_journal_new_uuid(char *buf33)
+{
+	static const char hex[] = "0123456789abcdef";
+	uint8		bytes[16];
+
+	if (!pg_strong_random(bytes, sizeof(bytes)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	for (int i = 0; i < 16; i++)
+	{
+		buf33[2 * i] = hex[bytes[i] >> 4];
+		buf33[2 * i + 1] = hex[bytes[i] & 0x0F];
+	}
+	buf33[32] = '\0';
+}
+
+/* ---- packed messages ------------------------------------------------ */
+
+static void
+pack_string(StringInfo buf, const char *s)
+{
+	size_t		len;
+
+	if (s == NULL)
+	{
+		pq_sendint16(buf, NO_STRING);
+		return;
+	}
+	len = strlen(s);
+	if (len >= NO_STRING)
+		elog(ERROR, "string of %zu bytes does not fit the record", len);
+	pq_sendint16(buf, (uint16) len);
+	appendBinaryStringInfo(buf, s, (int) len);
+}
+
+static char *
+unpack_string(StringInfo buf)
+{
+	int			len = pq_getmsgint(buf, 2);
+
+	if (len == NO_STRING)
+		return NULL;
+	return pnstrdup(pq_getmsgbytes(buf, len), len);
+}
+
+void
+pi_pack_out(StringInfo buf, const PiOut *out)
+{
+	pq_sendint8(buf, (uint8) out->kind);
+	pack_string(buf, out->message_id);
+	pack_string(buf, out->correlation_id);
+	pack_string(buf, out->label);
+	pq_sendint32(buf, (uint32) out->len);
+	appendBinaryStringInfo(buf, out->body, out->len);
+}
+
+void
+pi_unpack_out(StringInfo buf, PiOut *out)
+{
+	out->kind = (PiOutKind) pq_getmsgbyte(buf);
+	out->message_id = unpack_string(buf);
+	out->correlation_id = unpack_string(buf);
+	out->label = unpack_string(buf);
+	out->len = (int) pq_getmsgint(buf, 4);
+	out->body = pnstrdup(pq_getmsgbytes(buf, out->len), out->len);
+	if (out->message_id == NULL || out->label == NULL)
+		elog(ERROR, "malformed record in profimport.batch");
+}
+
+/* A bytea under construction: its header is filled in by finish_bytea(). */
+static void
+start_bytea(StringInfo buf)
+{
+	initStringInfo(buf);
+	appendStringInfoSpaces(buf, VARHDRSZ);
+	pq_sendint8(buf, FORMAT_VERSION);
+}
+
+static Datum
+finish_bytea(StringInfo buf)
+{
+	SET_VARSIZE(buf->data, buf->len);
+	return PointerGetDatum(buf->data);
+}
+
+static void
+unpack_record(bytea *packed, PiBatchRecord *record)
+{
+	StringInfoData buf;
+
+	buf.data = VARDATA_ANY(packed);
+	buf.len = VARSIZE_ANY_EXHDR(packed);
+	buf.maxlen = buf.len;
+	buf.cursor = 0;
+	if (pq_getmsgbyte(&buf) != FORMAT_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("record of batch %lld was written by another version of profimport",
+						(long long) record->batch_id)));
+	record->event_queue = unpack_string(&buf);
+	if (record->event_queue == NULL)
+		record->event_queue = pstrdup("");
+	record->nout = (int) pq_getmsgint(&buf, 4);
+	record->out = (PiOut *) palloc(sizeof(PiOut) * Max(record->nout, 1));
+	for (int i = 0; i < record->nout; i++)
+		pi_unpack_out(&buf, &record->out[i]);
+}
+
+/* ---- the rows ------------------------------------------------------- */
+
+int64
+pi_journal_insert(int worker, const uint8 *digests, int ndigests,
+				  const PiOut *out, int nout)
+{
+	Datum		values[4];
+	char		nulls[5] = "    ";
+	int			ndigest_bytes = ndigests * PI_DIGEST_LEN;
+	bytea	   *packed_digests;
+
+	packed_digests = (bytea *) palloc(VARHDRSZ + ndigest_bytes);
+	SET_VARSIZE(packed_digests, VARHDRSZ + ndigest_bytes);
+	if (ndigest_bytes > 0)
+		memcpy(VARDATA(packed_digests), digests, ndigest_bytes);
+
+	if (worker > 0)
+		values[0] = Int32GetDatum(worker);
+	else
+		nulls[0] = 'n';
+	values[1] = PointerGetDatum(packed_digests);
+	if (nout > 0)
+	{
+		StringInfoData buf;
+		bool		events = false;
+
+		for (int i = 0; i < nout && !events; i++)
+			events = (out[i].kind == PI_OUT_EVENT);
+		start_bytea(&buf);
+		pack_string(&buf, events ? pi_trigger_queue : NULL);
+		pq_sendint32(&buf, (uint32) nout);
+		for (int i = 0; i < nout; i++)
+			pi_pack_out(&buf, &out[i]);
+		values[2] = finish_bytea(&buf);
+	}
+	else
+		nulls[2] = 'n';
+	values[3] = Int32GetDatum(nout);
+
+	pi_sql(&insert_sql, values, nulls);
+	return DatumGetInt64(pi_sql_column(0, 1));
+}
+
+int64
+pi_journal_add_outgoing(const PiOut *out, int nout)
+{
+	int64		batch_id;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+	batch_id = pi_journal_insert(0, NULL, 0, out, nout);
+	SPI_finish();
+	pi_wake_workers_at_commit();
+	return batch_id;
+}
+
+void
+pi_journal_delete(const int64 *batch_ids, int n)
+{
+	Datum		ids;
+
+	if (n == 0)
+		return;
+	ids = pi_sql_int8s(batch_ids, n);
+	pi_sql(&delete_sql, &ids, NULL);
+}
+
+void
+pi_journal_arrived(const int64 *batch_ids, int n)
+{
+	Datum		ids;
+
+	if (n == 0)
+		return;
+	ids = pi_sql_int8s(batch_ids, n);
+	pi_sql(&arrived_delete_sql, &ids, NULL);
+	pi_sql(&arrived_update_sql, &ids, NULL);
+}
+
+void
+pi_journal_acknowledged(const int64 *batch_ids, int n)
+{
+	Datum		ids;
+
+	if (n == 0)
+		return;
+	ids = pi_sql_int8s(batch_ids, n);
+	pi_sql(&acknowledged_sql, &ids, NULL);
+}
+
+void
+pi_journal_settle(const int64 *except, int n)
+{
+	Datum		ids = pi_sql_int8s(except, n);
+
+	pi_sql(&settle_delete_sql, &ids, NULL);
+	pi_sql(&settle_update_sql, &ids, NULL);
+}
+
+bool
+pi_journal_has_unsettled(const int64 *except, int n)
+{
+	Datum		ids = pi_sql_int8s(except, n);
+
+	return pi_sql(&unsettled_sql, &ids, NULL) > 0;
+}
+
+void
+pi_journal_expire(int seconds)
+{
+	Datum		value = Int32GetDatum(seconds);
+
+	pi_sql(&old_delete_sql, &value, NULL);
+	pi_sql(&old_update_sql, &value, NULL);
+}
+
+/* The rows of load_sql or claim_sql; they live in "context". */
+static List *
+fetch_records(MemoryContext context)
+{
+	SPITupleTable *tuples = SPI_tuptable;
+	uint64		nrows = SPI_processed;
+	List	   *records = NIL;
+
+	for (uint64 i = 0; i < nrows; i++)
+	{
+		MemoryContext old;
+		bytea	   *packed;
+		PiBatchRecord *record;
+
+		SPI_tuptable = tuples;
+		packed = DatumGetByteaPP(pi_sql_column(i, 4));
+
+		old = MemoryContextSwitchTo(context);
+		record = (PiBatchRecord *) palloc0(sizeof(PiBatchRecord));
+		record->batch_id = DatumGetInt64(pi_sql_column(i, 1));
+		record->committed_at = DatumGetTimestampTz(pi_sql_column(i, 2));
+		record->has_digests = DatumGetBool(pi_sql_column(i, 3));
+		unpack_record(packed, record);
+		records = lappend(records, record);
+		MemoryContextSwitchTo(old);
+	}
+	return records;
+}
+
+List *
+pi_journal_load(int worker, const int64 *except, int n, int limit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[3];
+
+	values[0] = Int32GetDatum(worker);
+	values[1] = pi_sql_int8s(except, n);
+	values[2] = Int64GetDatum(limit);
+	pi_sql(&load_sql, values, NULL);
+	return fetch_records(context);
+}
+
+List *
+pi_journal_claim(int worker, int limit)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(worker);
+	values[1] = Int64GetDatum(limit);
+	pi_sql(&claim_sql, values, NULL);
+	return fetch_records(context);
+}
+
+void
+pi_journal_release(const int *live_workers, int n)
+{
+	int64	   *wide = (int64 *) palloc(sizeof(int64) * Max(n, 1));
+	Datum		ids;
+
+	for (int i = 0; i < n; i++)
+		wide[i] = live_workers[i];
+	ids = pi_sql_int8s(wide, n);
+	pi_sql(&release_sql, &ids, NULL);
+}
+
+/* ---- the end of the process before ---------------------------------- */
+
+int
+pi_journal_run_begins(int worker, int prefetch)
+{
+	Datum		values[2];
+	int			before = 0;
+
+	values[0] = Int32GetDatum(worker);
+	values[1] = Int32GetDatum(prefetch);
+	if (pi_sql(&run_before_sql, values, NULL) > 0)
+		before = DatumGetInt32(pi_sql_column(0, 1));
+	pi_sql(&run_begins_sql, values, NULL);
+	return before;
+}
+
+void
+pi_journal_run_ends(int worker)
+{
+	Datum		value = Int32GetDatum(worker);
+
+	pi_sql(&run_ends_sql, &value, NULL);
+}
+
+int
+pi_journal_attempt(const uint8 *digest)
+{
+	Datum		value = pi_sql_digests(digest, 1);
+
+	pi_sql(&attempt_sql, &value, NULL);
+	return DatumGetInt32(pi_sql_column(0, 1));
+}
+
+void
+pi_journal_attempt_over(const uint8 *digest)
+{
+	Datum		value = pi_sql_digests(digest, 1);
+
+	pi_sql(&attempt_over_sql, &value, NULL);
+}
+
+void
+pi_journal_attempt_undone(const uint8 *digest)
+{
+	Datum		value = pi_sql_digests(digest, 1);
+
+	pi_sql(&attempt_undone_sql, &value, NULL);
+}
