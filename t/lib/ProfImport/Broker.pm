@@ -33,7 +33,8 @@ which also ends it).  Without a sandbox: a private one of this test file.
 =item ProfImport::Broker->private($name, %options)
 
 Started at once and ended with the test file.  plugins => [...] enables plugins, config => "..." is
-the text of its rabbitmq.conf, erl_args => "..." goes to the Erlang machine.
+the text of its rabbitmq.conf, erl_args => "..." goes to the Erlang machine, tls => {...} opens a TLS port
+(see ProfImport::Tls; C<amqps> in url(), or tls_port).
 
 =item $broker->new_vhost($prefix), $broker->delete_vhost($vhost)
 
@@ -43,7 +44,7 @@ A user with permissions (regular expressions, default C<.*>) on a virtual host. 
 
 =item $broker->url($vhost, [$user, $password, $scheme, $port]), $broker->client($vhost, %options)
 
-=item $broker->port, ->dir, ->pid, ->log (text of the broker's log)
+=item $broker->port, ->tls_port, ->dir, ->pid, ->log (text of the broker's log)
 
 =item $broker->start, ->stop, ->restart
 
@@ -156,6 +157,7 @@ sub at
 
 sub dir { return $_[0]->{dir} }
 sub port { return $_[0]->_settings->{port} }
+sub tls_port { return $_[0]->_settings->{tls} }
 sub pid { return _read("$_[0]->{dir}/broker.pid") }
 
 # The identity is drawn once and kept in a file, so that a restart has the same
@@ -174,14 +176,14 @@ sub _settings
 				LocalAddr => '127.0.0.1',
 				LocalPort => 0)
 			  or croak "no free port: $@"
-		} 1 .. 3;
+		} 1 .. 4;
 		my @ports = map { $_->sockport } @sockets;
 
 		close($_) for @sockets;
 		_write($file, join(' ', @ports, join('', map { chr(65 + rand 26) } 1 .. 20)));
 	}
 	my %settings;
-	@settings{qw(port dist epmd cookie)} = split ' ', _read($file);
+	@settings{qw(port dist epmd tls cookie)} = split ' ', _read($file);
 	# An address instead of a host name: nothing has to be resolved.
 	$settings{node} = "profimport$settings{port}\@127.0.0.1";
 	return \%settings;
@@ -240,7 +242,7 @@ sub start
 			_write($cookie, $s->{cookie});
 			chmod 0400, $cookie;
 			_write("$dir/enabled_plugins", '[' . join(',', @{ $self->{plugins} || [] }) . '].');
-			_write("$dir/rabbitmq.conf", $self->{config} || '');
+			_write("$dir/rabbitmq.conf", ($self->{config} || '') . $self->_tls_config);
 		}
 		$self->_daemon('epmd', 'epmd', '-port', $s->{epmd}, '-address', '127.0.0.1')
 		  unless $self->_alive('epmd');
@@ -261,6 +263,24 @@ sub start
 	my $log = $self->log . (_read("$dir/log/broker.out") // '');
 
 	croak "RabbitMQ did not start in $dir:\n" . substr($log, -4000);
+}
+
+sub _tls_config
+{
+	my ($self) = @_;
+	my $tls = $self->{tls} or return '';
+	my $port = $self->tls_port;
+	my ($verify, $fail) = $tls->{verify} ? qw(verify_peer true) : qw(verify_none false);
+
+	return <<"CONF";
+
+listeners.ssl.1 = 127.0.0.1:$port
+ssl_options.cacertfile = $tls->{ca}
+ssl_options.certfile = $tls->{cert}
+ssl_options.keyfile = $tls->{key}
+ssl_options.verify = $verify
+ssl_options.fail_if_no_peer_cert = $fail
+CONF
 }
 
 sub stop
@@ -329,9 +349,10 @@ sub url
 {
 	my ($self, $vhost, $user, $password, $scheme, $port) = @_;
 
+	$scheme ||= 'amqp';
+	$port ||= $scheme eq 'amqps' ? $self->tls_port : $self->port;
 	return sprintf('%s://%s:%s@127.0.0.1:%d/%s',
-		$scheme || 'amqp', $user || 'guest', $password || 'guest',
-		$port || $self->port, _escape($vhost // '/'));
+		$scheme, $user || 'guest', $password || 'guest', $port, _escape($vhost // '/'));
 }
 
 sub client
