@@ -21,7 +21,9 @@
  *		once if it had lived for a second, else a second later; that makes
  *		pg_terminate_backend() a restart button.  When this goes on, the
  *		delay grows up to profimport.reconnect_delay_max.  A reload ends all
- *		delays: whoever corrected a setting wants to see the effect.
+ *		delays: whoever corrected a setting wants to see the effect.  A worker
+ *		that ends with exit code 0 asks for a restart at once, and gets that
+ *		once until it has lived for a second.
  *
  *		On a standby the launcher does not run; the postmaster starts it at
  *		promotion (BgWorkerStart_RecoveryFinished).
@@ -61,6 +63,7 @@ typedef struct PiChild
 	bool		stopping;		/* was told to end */
 	TimestampTz started_at;
 	TimestampTz not_before;		/* next start; 0: at once */
+	bool		obliged;		/* a quick restart on demand was granted */
 	PiBackoff	backoff;
 } PiChild;
 
@@ -108,6 +111,18 @@ slot_pid(int i)
 	pid = slot->pid;
 	SpinLockRelease(&slot->mutex);
 	return pid;
+}
+
+static bool
+slot_wants_restart(int i)
+{
+	PiSlot	   *slot = &pi_shared->slots[i];
+	bool		wants;
+
+	SpinLockAcquire(&slot->mutex);
+	wants = slot->wants_restart;
+	SpinLockRelease(&slot->mutex);
+	return wants;
 }
 
 /*
@@ -283,9 +298,18 @@ look_at_child(int i, TimestampTz now)
 	}
 
 	lived_ms = (int) Min((now - child->started_at) / 1000, INT_MAX);
+	if (lived_ms >= MIN_RESTART_MS)
+		child->obliged = false;
 	if (lived_ms >= HEALTHY_MS)
 		pi_backoff_reset(&child->backoff);
-	delay_start(child, now, MIN_RESTART_MS - lived_ms);
+
+	if (slot_wants_restart(i) && !child->obliged)
+	{
+		child->obliged = true;
+		child->not_before = 0;
+	}
+	else
+		delay_start(child, now, MIN_RESTART_MS - lived_ms);
 
 	elog(DEBUG1, "profimport worker %d ended after %d ms", i + 1, lived_ms);
 }

@@ -237,6 +237,7 @@ slot_detach(int code, Datum arg)
 
 	SpinLockAcquire(&slot->mutex);
 	slot->pid = 0;
+	slot->wants_restart = code == 0;
 	slot->latch = NULL;
 	slot->state = failed ? PI_STATE_ERROR : PI_STATE_STOPPED;
 	slot->connected_since = 0;
@@ -268,6 +269,7 @@ pi_slot_attach(int worker)
 	if (holder == 0)
 	{
 		slot->pid = MyProcPid;
+		slot->wants_restart = false;
 		slot->latch = MyLatch;
 		slot->state = PI_STATE_CONNECTING;
 		slot->queue_seen_at = 0;

@@ -65,6 +65,7 @@ typedef struct PiSlot
 {
 	slock_t		mutex;
 	pid_t		pid;			/* 0: no process */
+	bool		wants_restart;	/* the last one ended with exit code 0 */
 	Latch	   *latch;			/* MyLatch of that process (in shared memory) */
 	PiWorkerState state;
 	char		broker[512];	/* described without password; "" unknown */
@@ -114,7 +115,7 @@ extern void pi_shmem_init(void);	/* hooks; from _PG_init when preloading */
  * The worker's own slot.  Attach is the first thing a worker does: from then
  * on its end, whatever the reason, is seen by the launcher, and a FATAL (no
  * such database, role not permitted to log in, ...) is kept as last_error.
- * A worker that ends because it wants to be started anew calls proc_exit(0).
+ * A worker that wants to be started anew at once calls proc_exit(0).
  */
 extern void pi_slot_attach(int worker);
 extern PiSlot *pi_my_slot;
