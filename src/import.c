@@ -62,7 +62,6 @@ publish(const PiBatchResult *batch, const PiOut *result)
 		out[n - 1].message_id = psprintf("%s-%d", uuid, n - 1);
 	}
 	pi_journal_add_outgoing(out, n);
-	pi_wake_workers_at_commit();
 }
 
 /* Imports one message in a subtransaction that is always rolled back. */
@@ -97,6 +96,7 @@ pi_import(PG_FUNCTION_ARGS)
 	else
 	{
 		pi_engine_batch(&in, 1, 0, NULL, NULL, &batch);
+		pi_count_results_at_commit(batch.results, 1);
 		publish(&batch, NULL);
 	}
 	PG_RETURN_JSONB_P(pi_result_jsonb(&batch.results[0]));
@@ -149,6 +149,7 @@ pi_import_batch(PG_FUNCTION_ARGS)
 	}
 
 	pi_engine_batch(in, n, 0, NULL, NULL, &batch);
+	pi_count_results_at_commit(batch.results, n);
 	publish(&batch, NULL);
 
 	for (int i = 0; i < n; i++)
@@ -232,6 +233,7 @@ pi_retry_error(PG_FUNCTION_ARGS)
 	set_input(&in, VARDATA(body), VARSIZE(body) - VARHDRSZ);
 	in.properties = headers;
 	pi_engine_batch(&in, 1, PI_ENGINE_NO_ERROR_ROW, NULL, NULL, &batch);
+	pi_count_results_at_commit(batch.results, 1);
 	r = &batch.results[0];
 
 	args[1] = BoolGetDatum(r->error == 0);

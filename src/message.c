@@ -6,7 +6,8 @@
  * NOTES
  *		Every known key is type-checked, also those that the mode does not
  *		use, because a producer that sends "1" for 1 is wrong today even if
- *		it hurts only tomorrow.  Unknown keys are ignored.
+ *		it hurts only tomorrow.  Unknown keys are ignored.  The order is that
+ *		of SPEC.md section 2, step 2: matching, types, required keys, inputs.
  *
  *-------------------------------------------------------------------------
  */
@@ -126,18 +127,21 @@ is_int(const JsonbValue *v)
 }
 
 static bool
-read_id(const JsonbValue *root, const char *key, bool required, int *id,
-		char **error_text)
+missing(const char *key, char **error_text)
+{
+	*error_text = psprintf("The required key \"%s\" is missing.", key);
+	return false;
+}
+
+/* 0 if absent. */
+static bool
+read_id(const JsonbValue *root, const char *key, int *id, char **error_text)
 {
 	const JsonbValue *v = get(root, key);
 
 	*id = 0;
 	if (v == NULL)
-	{
-		if (required)
-			*error_text = psprintf("The required key \"%s\" is missing.", key);
-		return !required;
-	}
+		return true;
 	*id = pi_json_id(v);
 	if (*id == 0)
 		*error_text = psprintf("Key \"%s\" must be an int from 1 to 2147483647.", key);
@@ -239,9 +243,9 @@ pi_message_read(const JsonbValue *root, PiMessage *msg, char **error_text)
 	}
 	info = &pi_modes[msg->mode];
 
-	if (!read_id(root, "account_id", true, &msg->account_id, error_text) ||
-		!read_id(root, "db_id", true, &msg->db_id, error_text) ||
-		!read_id(root, "resource_id", false, &msg->resource_id, error_text) ||
+	if (!read_id(root, "account_id", &msg->account_id, error_text) ||
+		!read_id(root, "db_id", &msg->db_id, error_text) ||
+		!read_id(root, "resource_id", &msg->resource_id, error_text) ||
 		!read_bool(root, "update_only", &msg->update_only, error_text) ||
 		!read_bool(root, "skip_triggers", &msg->skip_triggers, error_text) ||
 		!read_bool(root, "skip_invalid_subscriptions",
@@ -266,16 +270,18 @@ pi_message_read(const JsonbValue *root, PiMessage *msg, char **error_text)
 	}
 
 	msg->data = get(root, "data");
-	if (msg->data == NULL)
-	{
-		*error_text = "The required key \"data\" is missing.";
-		return false;
-	}
-	if (msg->data->type != jbvObject)
+	if (msg->data != NULL && msg->data->type != jbvObject)
 	{
 		*error_text = "Key \"data\" must be an object.";
 		return false;
 	}
+
+	if (msg->account_id == 0)
+		return missing("account_id", error_text);
+	if (msg->db_id == 0)
+		return missing("db_id", error_text);
+	if (msg->data == NULL)
+		return missing("data", error_text);
 
 	/* inputs of the mode */
 	if (info->uses_email && info->uses_phone)

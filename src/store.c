@@ -49,6 +49,7 @@ static int	engine_depth = 0;
 
 #define EQ " OPERATOR(pg_catalog.=) "
 #define NE " OPERATOR(pg_catalog.<>) "
+#define CAT " OPERATOR(pg_catalog.||) "
 
 #define PROFILE_COLUMNS "p.profile_id, p.ctid, p.xmin, p.email, p.phones, p.data"
 #define OF_DATABASE(alias) " AND " alias ".db_id" EQ "$2 AND " alias ".account_id" EQ "$3"
@@ -97,12 +98,33 @@ static Statement find_keys = {
 	5, {TEXTOID, INT4OID, INT4OID, TEXTOID, TEXTARRAYOID}
 };
 
-/* A profile may have the contact in several resources. */
+/*
+ * The expression of index subscription_contact_key.  Operators are written
+ * out, like everywhere; so the CASE has to be a searched one.
+ */
+#define CONTACT_DIGEST \
+	"pg_catalog.md5(CASE WHEN s.channel" EQ "'email'" \
+	" THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")" \
+	" WHEN s.channel" EQ "'push'" \
+	" THEN (s.provider" CAT "pg_catalog.chr(31))" CAT "s.contact" \
+	" WHEN s.channel" EQ "'telegram_bot'" \
+	" THEN pg_catalog.jsonb_hash_extended(s.cc_data, 0::pg_catalog.int8)::pg_catalog.text" \
+	" ELSE s.contact END)"
+
+/*
+ * A profile may have the contact in several resources.  The digest finds it,
+ * the comparison of the contact itself makes sure.
+ */
 static Statement find_contact = {
 	"SELECT " PROFILE_COLUMNS " FROM (SELECT DISTINCT s.profile_id"
 	"  FROM profimport.subscription s"
-	"  WHERE profimport.contact_key(s.channel, s.contact, s.provider, s.cc_data)" EQ "$1"
+	"  WHERE " CONTACT_DIGEST EQ "pg_catalog.md5($1)"
 	OF_DATABASE("s") " AND s.channel" EQ "$4"
+	"  AND CASE WHEN s.channel" EQ "'email'"
+	"   THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")"
+	"   WHEN s.channel" EQ "'push'"
+	"   THEN (s.provider" CAT "pg_catalog.chr(31))" CAT "s.contact"
+	"   ELSE s.contact END" EQ "$1"
 	"  AND ($5 IS NULL OR s.resource_id" EQ "$5) LIMIT 2) m" JOIN_PROFILE("m"),
 	5, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID}
 };

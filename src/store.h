@@ -45,7 +45,7 @@ typedef struct PiSubscription
 	char	   *contact;		/* NULL for telegram_bot */
 	char	   *provider;		/* push only */
 	Jsonb	   *cc_data;		/* telegram_bot only */
-	char	   *contact_key;	/* as profimport.contact_key() gives it */
+	char	   *contact_key;	/* see pi_contact_key_of() */
 	int			status;
 	int			priority;
 	Jsonb	   *custom_fields;
@@ -126,7 +126,10 @@ extern void pi_move_subscriptions(int account_id, int db_id, const char *profile
 extern Datum pi_texts_to_array(const JsonbValue *strings);
 extern void pi_array_to_texts(Datum array, JsonbValue *strings);
 
-/* The contact of a subscription as profimport.contact_key() gives it. */
+/*
+ * A text that is equal for equal contacts of a channel; that which index
+ * subscription_contact_key has a digest of.
+ */
 extern char *pi_contact_key_of(const char *channel, const char *contact,
 							   const char *provider, Jsonb *cc_data);
 

@@ -15,11 +15,10 @@
 #include "postgres.h"
 
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
 #include "compat.h"
 #include "subscriptions.h"
-
-PG_FUNCTION_INFO_V1(pi_contact_key);
 
 typedef enum ContactKind
 {
@@ -63,7 +62,7 @@ pi_channel(const char *name, int len)
 
 /* ---- identity ------------------------------------------------------------- */
 
-/* Separates provider and id of a push contact; not valid in either alone. */
+/* Separates provider and id of a push contact. */
 #define PUSH_SEPARATOR "\x1f"
 
 char *
@@ -72,39 +71,22 @@ pi_contact_key_of(const char *channel, const char *contact, const char *provider
 {
 	int			i = channel_index(channel, strlen(channel));
 	char	   *text;
-	JsonbValue	v;
-	char	  **keys;
 
 	if (i >= 0 && channels[i].kind == CONTACT_CC_DATA)
-		text = cc_data ? JsonbToCString(NULL, &cc_data->root, VARSIZE(cc_data)) : "";
-	else if (i >= 0 && channels[i].kind == CONTACT_PUSH)
-		text = psprintf("%s" PUSH_SEPARATOR "%s", provider ? provider : "",
+		return cc_data == NULL ? pstrdup("") :
+			psprintf(INT64_FORMAT,
+					 DatumGetInt64(DirectFunctionCall2(jsonb_hash_extended,
+													   JsonbPGetDatum(cc_data),
+													   Int64GetDatum(0))));
+	if (i >= 0 && channels[i].kind == CONTACT_PUSH)
+		return psprintf("%s" PUSH_SEPARATOR "%s", provider ? provider : "",
 						contact ? contact : "");
-	else
-		text = pstrdup(contact ? contact : "");
+	text = pstrdup(contact ? contact : "");
 	if (i >= 0 && channels[i].kind == CONTACT_EMAIL)
 		for (char *p = text; *p; p++)
 			if (*p >= 'A' && *p <= 'Z')
 				*p += 'a' - 'A';
-
-	v.type = jbvString;
-	v.val.string.val = text;
-	v.val.string.len = strlen(text);
-	pi_match_keys(PI_TYPE_STRING, &v, &keys);
-	return keys[0];
-}
-
-/* contact_key(channel, contact, provider text, cc_data jsonb) → text */
-Datum
-pi_contact_key(PG_FUNCTION_ARGS)
-{
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	PG_RETURN_TEXT_P(cstring_to_text(pi_contact_key_of(
-		text_to_cstring(PG_GETARG_TEXT_PP(0)),
-		PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1)),
-		PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2)),
-		PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3))));
+	return text;
 }
 
 /* ---- reading elements ------------------------------------------------------ */

@@ -21,11 +21,6 @@ CREATE FUNCTION profimport.is_field_name(name text) RETURNS boolean
 COMMENT ON FUNCTION profimport.is_field_name(text) IS
 	'true if a field may be declared under this name: 1 to 255 bytes, not a standard field, not "subscriptions" or "profile_id"';
 
-CREATE FUNCTION profimport.contact_key(channel text, contact text, provider text, cc_data jsonb) RETURNS text
-	LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'pi_contact_key';
-COMMENT ON FUNCTION profimport.contact_key(text, text, text, jsonb) IS
-	'the text under which the contact of a subscription is indexed: equal contacts of a channel give equal keys';
-
 CREATE FUNCTION profimport.new_profile_id() RETURNS text
 	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'pi_new_profile_id';
 COMMENT ON FUNCTION profimport.new_profile_id() IS

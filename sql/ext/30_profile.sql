@@ -70,8 +70,16 @@ CREATE TABLE profimport.subscription (
 	updated_at	timestamptz NOT NULL DEFAULT now(),
 	CONSTRAINT subscription_pkey PRIMARY KEY (profile_id, subscription_no, db_id, account_id)
 ) WITH (fillfactor = 80);
+-- Contacts, as src/subscriptions.c tells them apart: email addresses without
+-- the case of ASCII letters, push ids with their provider, objects by jsonb
+-- equality.  Built-in functions only: whoever may insert needs no other right.
+-- A digest, because a push id may be longer than an index takes.
 CREATE UNIQUE INDEX subscription_contact_key ON profimport.subscription
-	(profimport.contact_key(channel, contact, provider, cc_data), profile_id, resource_id, channel, db_id, account_id);
+	(md5(CASE WHEN channel = 'email' THEN lower(contact COLLATE "C")
+			WHEN channel = 'push' THEN (provider || chr(31)) || contact
+			WHEN channel = 'telegram_bot' THEN jsonb_hash_extended(cc_data, 0::bigint)::text
+			ELSE contact END),
+		profile_id, resource_id, channel, db_id, account_id);
 COMMENT ON INDEX profimport.subscription_contact_key IS
 	'contacts, for matching; a profile has one subscription per resource, channel and contact';
 COMMENT ON TABLE profimport.subscription IS 'subscriptions: contacts of a profile on the channels of a resource';
@@ -133,7 +141,11 @@ CREATE FUNCTION profimport.truncate_keys() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	IF TG_TABLE_NAME = 'profile' THEN
-		TRUNCATE profimport.profile_key, profimport.subscription, profimport.subscription_key;
+		TRUNCATE profimport.profile_key;
+		-- unless the same TRUNCATE names it
+		IF EXISTS (SELECT FROM profimport.subscription) THEN
+			TRUNCATE profimport.subscription;
+		END IF;
 	ELSE
 		TRUNCATE profimport.subscription_key;
 	END IF;

@@ -25,7 +25,6 @@ CREATE FUNCTION profimport.worker_privilege(OUT kind text, OUT object text, OUT 
 			('TABLE', 'profimport.worker_run', '{SELECT,INSERT,UPDATE,DELETE}'),
 			('TABLE', 'profimport.attempt', '{SELECT,INSERT,UPDATE,DELETE}'),
 			('FUNCTION', 'profimport.import_batch(bytea[], jsonb[])', '{EXECUTE}'),
-			('FUNCTION', 'profimport.contact_key(text, text, text, jsonb)', '{EXECUTE}'),
 			('FUNCTION', 'profimport.new_profile_id()', '{EXECUTE}')
 		) AS o (kind, object, privileges),
 		unnest(o.privileges) AS p (privilege)

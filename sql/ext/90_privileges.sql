@@ -13,7 +13,7 @@ BEGIN
 	EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON profimport.batch, profimport.applied, profimport.dedup, '
 		'profimport.worker_run, profimport.attempt TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION profimport.import_batch(bytea[], jsonb[]), '
-		'profimport.contact_key(text, text, text, jsonb), profimport.new_profile_id() TO %I', role);
+		'profimport.new_profile_id() TO %I', role);
 END
 $$;
 COMMENT ON FUNCTION profimport.grant_worker(name) IS
