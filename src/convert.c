@@ -560,8 +560,15 @@ bool
 pi_convert_match(const PiFieldDef *field, const JsonbValue *in,
 				 JsonbValue *out, const char **why)
 {
+	JsonbValue	expanded;
 	JsonbValue	digits;
 	int64		value;
+
+	if (in->type == jbvBinary)
+	{
+		pi_value_expand(in, &expanded);
+		in = &expanded;
+	}
 
 	switch (field->type)
 	{
@@ -584,7 +591,7 @@ pi_convert_match(const PiFieldDef *field, const JsonbValue *in,
 			break;
 	}
 
-	if (!pi_convert(field, in, out, why))
+	if (!convert_tree(field, in, out, why))
 		return false;
 	if (field->type == PI_TYPE_TAGS && out->val.array.nElems == 0)
 	{
