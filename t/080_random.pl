@@ -51,17 +51,21 @@ load('one', @messages);
 load('batch', @messages);
 is($node->sql('SELECT count(*) FROM public.body WHERE convert_from(body, $$UTF8$$)::jsonb IS NULL', dbname => 'one'), 0, 'every message is JSON');
 $node->sql(<<'SQL', dbname => 'one', timeout => 600);
-CREATE TABLE public.result (n int PRIMARY KEY, result jsonb);
+CREATE TABLE public.result (n int PRIMARY KEY, result jsonb, dry jsonb);
 DO $$
 DECLARE
 	b record;
+	d jsonb;
 BEGIN
 	FOR b IN SELECT n, convert_from(body, 'UTF8')::jsonb AS message FROM public.body ORDER BY n LOOP
-		INSERT INTO public.result VALUES (b.n, profimport.import(b.message));
+		d := profimport.import(b.message, true);
+		INSERT INTO public.result VALUES (b.n, profimport.import(b.message), d);
 		COMMIT;
 	END LOOP;
 END $$;
 SQL
+is($node->sql(q{SELECT count(*) FROM public.result r WHERE dry - 'profile_id' <> result - 'profile_id' OR dry->>'profile_id' <> CASE WHEN EXISTS (SELECT FROM public.result o WHERE o.n < r.n AND o.result->>'profile_id' = r.result->>'profile_id') OR result->>'profile_id' ~ '^p[123]$' THEN result->>'profile_id' ELSE '' END}, dbname => 'one'), 0, 'a dry run said the same before')
+  or diag "seed $seed";
 
 # (b) batches of 1 to 60
 my @cuts = (0);
@@ -77,6 +81,7 @@ my $amqp = $broker->client($vhost);
 $amqp->declare('database_import');
 $amqp->publish_many('database_import', \@messages);
 $node->set('profimport.workers' => 1);
+poll_until { $amqp->exists('database_import_result') } 'a queue of results';
 my @queue = map { $_->{body} } $amqp->results($count, timeout => 300);
 $node->wait_settled;
 $node->set('profimport.workers' => 0);
