@@ -54,6 +54,20 @@ SELECT DISTINCT error, sqlstate, feedback_id FROM profimport.import_error WHERE 
 SELECT profimport.import(t.whole('{"email": "u2@x.io", "feedback_id": "f", "data": {"s": "raise 22012"}}')) - 'error_text';
 -- several in one batch, on the same profile and on others
 SELECT ordinal, outcome FROM profimport.import_batch(t.b('{"email": "u5@x.io", "data": {"s": "raise 22012"}}', '{"email": "u5@x.io", "data": {"s": "raise 22012"}}', '{"email": "u6@x.io"}', '{"email": "u6@x.io", "data": {"n": 1}}', '{"email": "u7@x.io", "data": {"s": "raise 22012"}}'));
+-- a trigger that swallows the row: nothing was written, so it is no success, and nothing that time would mend
+CREATE FUNCTION t.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.data->>'s' = 'swallow' THEN RETURN NULL; END IF; RETURN NEW; END $$;
+CREATE TRIGGER a_swallow BEFORE INSERT OR UPDATE ON profimport.profile FOR EACH ROW EXECUTE FUNCTION t.swallow();
+TRUNCATE profimport.trigger_event;
+SELECT ordinal, outcome, result->'error', result->>'profile_id' <> '' FROM profimport.import_batch(t.b('{"email": "sw1@x.io"}', '{"email": "sw2@x.io", "data": {"s": "swallow"}}', '{"email": "sw1@x.io", "data": {"s": "swallow"}}', '{"email": "sw3@x.io"}'));
+SELECT profimport.import(t.whole('{"email": "sw1@x.io", "data": {"s": "swallow"}}'))->'error', profimport.import(t.whole('{"email": "sw2@x.io", "data": {"s": "swallow"}}'))->'error';
+SELECT kind, changes FROM profimport.trigger_event ORDER BY event_id;
+DROP TRIGGER a_swallow ON profimport.profile;
+-- a trigger that deletes the profile again: no subscription is left without one
+CREATE FUNCTION t.gone() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.data->>'s' = 'gone' THEN DELETE FROM profimport.profile WHERE profile_id = NEW.profile_id; END IF; RETURN NULL; END $$;
+CREATE TRIGGER gone AFTER INSERT OR UPDATE ON profimport.profile FOR EACH ROW EXECUTE FUNCTION t.gone();
+SELECT count(*) FROM profimport.import_batch(t.b('{"email": "gone@x.io", "data": {"s": "gone", "subscriptions": [{"resource_id": 10, "channel": "email", "email": "gone@x.io"}]}}'));
+SELECT count(*) FROM profimport.subscription s WHERE NOT EXISTS (SELECT FROM profimport.profile p WHERE p.account_id = s.account_id AND p.db_id = s.db_id AND p.profile_id = s.profile_id);
+DROP TRIGGER gone ON profimport.profile;
 
 --
 -- transient: raised, nothing is written, no error row

@@ -152,3 +152,7 @@ FROM profimport.import_error ORDER BY error_id;
 SELECT body = '{"account_id": 1 , "db_id": 7, "data": {}, "email": "p@x.io", "feedback_id": "f"}'::bytea FROM profimport.import_error ORDER BY error_id LIMIT 1;
 -- the text is the one of the result
 SELECT e.error_text = (profimport.import('{"account_id": 1, "db_id": 7, "data": {}, "email": "p@x.io"}', true)->>'error_text') FROM profimport.import_error e ORDER BY error_id LIMIT 1;
+-- of import(): the message as text
+TRUNCATE profimport.import_error;
+SELECT profimport.import('{"feedback_id": "f", "db_id": 3}')->'error';
+SELECT convert_from(body, 'UTF8')::jsonb, headers, feedback_id, account_id, db_id FROM profimport.import_error;
