@@ -212,10 +212,12 @@ static bool
 connect_tls(PiAmqp *conn, const PiAmqpTarget *target,
 			const PiAmqpOptions *options, int64 deadline)
 {
+	MemoryContext oldcontext = MemoryContextSwitchTo(conn->context);
 	int			events = 0;
 	int			r;
 
 	conn->tls = pi_tls_create(conn->fd, target, options, &conn->error);
+	MemoryContextSwitchTo(oldcontext);
 	if (conn->tls == NULL)
 	{
 		conn->dead = true;

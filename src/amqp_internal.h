@@ -129,6 +129,7 @@ struct PiAmqp
 	char	   *in;
 	size_t		in_start;
 	size_t		in_end;
+	bool		in_short;		/* the last read took all there was */
 	bool		in_closed;		/* nothing more will come */
 	PiAmqpErrorKind in_kind;	/* ... because of this */
 	char		in_why[256];

@@ -159,8 +159,18 @@ input_closed(PiAmqp *conn, int errnum)
 	conn->in_closed = true;
 	conn->in_kind = PI_AMQP_NETWORK;
 	if (errnum == 0)
-		strlcpy(conn->in_why, "broker closed the connection",
-				sizeof(conn->in_why));
+	{
+		int64		silent = pi_amqp_now() - conn->last_sent;
+
+		if (conn->open && conn->heartbeat > 0 &&
+			silent > conn->heartbeat * 2000)
+			snprintf(conn->in_why, sizeof(conn->in_why),
+					 "broker closed the connection after no sign of life from us for %d s",
+					 (int) (silent / 1000));
+		else
+			strlcpy(conn->in_why, "broker closed the connection",
+					sizeof(conn->in_why));
+	}
 	else if (conn->tls && errnum == EPROTO)
 	{
 		conn->in_kind = PI_AMQP_TLS;
@@ -193,6 +203,11 @@ pi_amqp_fill(PiAmqp *conn)
 	room = PI_INPUT_SIZE - conn->in_end;
 	if (room == 0)
 		return 2;
+	if (conn->in_short)
+	{
+		conn->in_short = false;
+		return 0;
+	}
 
 	do
 	{
@@ -204,6 +219,12 @@ pi_amqp_fill(PiAmqp *conn)
 
 	if (n > 0)
 	{
+		/*
+		 * A read that did not fill the buffer emptied the socket.  What comes
+		 * later wakes up whoever sleeps on it, so there is no need to ask
+		 * again just to hear that nothing is there.
+		 */
+		conn->in_short = conn->tls == NULL && (size_t) n < room;
 		conn->in_end += n;
 		conn->last_recv = pi_amqp_now();
 		return 1;

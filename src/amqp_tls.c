@@ -33,20 +33,23 @@ struct PiTls
 	char		why[256];
 };
 
-/* What OpenSSL's error queue says, one entry. */
+/* What OpenSSL's error queue says; what the system said is clearest. */
 static const char *
 ssl_reason(void)
 {
-	unsigned long code = ERR_get_error();
-	const char *reason;
+	unsigned long code;
+	const char *first = NULL;
 
-	if (code == 0)
-		return "unknown error";
-	reason = ERR_reason_error_string(code);
-	/* since 3.0 there is no text for an error of the operating system */
-	if (reason == NULL)
-		reason = ERR_lib_error_string(code) ? "file not readable" : "unknown error";
-	return reason;
+	while ((code = ERR_get_error()) != 0)
+	{
+		const char *reason = ERR_reason_error_string(code);
+
+		if (ERR_GET_LIB(code) == ERR_LIB_SYS)
+			return strerror(ERR_GET_REASON(code));
+		if (first == NULL)
+			first = reason;
+	}
+	return first ? first : "unknown error";
 }
 
 /* A prompt for a pass phrase would wait for a terminal that is not there. */
