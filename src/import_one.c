@@ -504,7 +504,7 @@ create_profile(Request *q, PiResult *r)
 
 	pi_insert_profile(q->db, id, email_of(&t.email),
 					  t.phones.present ? &t.phones.value : NULL, t.data.data);
-	if (!pi_subs_write(q->db, id, &t.subs, false))
+	if (!pi_subs_write(q->db, id, &t.subs, true))
 		version_gone();
 	all_is_changed(q, &t);
 	add_events(q, &t, "profile_created");
@@ -548,7 +548,7 @@ update_profile(Request *q, PiProfile *p, PiResult *r)
 		r->outcome = PI_UNCHANGED;
 		return true;
 	}
-	if (!pi_subs_write(q->db, p->profile_id, &t.subs, !changed))
+	if (!pi_subs_write(q->db, p->profile_id, &t.subs, changed))
 		version_gone();
 	add_events(q, &t, changed ? "profile_updated" : NULL);
 	r->outcome = PI_UPDATED;

@@ -186,6 +186,16 @@ static Statement move_subscriptions = {
 	6, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID, INT4OID}
 };
 
+static Statement profile_unchanged = {
+	"SELECT 1 FROM profimport.profile WHERE ctid" EQ "$1 AND xmin" EQ "$2",
+	2, {TIDOID, XIDOID}
+};
+
+static Statement subscription_unchanged = {
+	"SELECT 1 FROM profimport.subscription WHERE ctid" EQ "$1 AND xmin" EQ "$2",
+	2, {TIDOID, XIDOID}
+};
+
 static Statement load_subscriptions = {
 	"SELECT s.subscription_no, s.ctid, s.xmin, s.resource_id, s.channel, s.contact,"
 	" s.provider, s.cc_data, s.status, s.priority, s.custom_fields, s.cats"
@@ -543,6 +553,31 @@ pi_fired_by_engine(void)
 	return engine_writes && trigger_depth() == engine_depth + 1;
 }
 
+/* A row trigger of the user returned NULL: that is no success. */
+void
+pi_row_was_swallowed(const char *table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_TRIGGERED_ACTION_EXCEPTION),
+			 errmsg("a trigger kept a row of table \"%s\" from being written", table)));
+}
+
+/*
+ * After an update that found nothing: is the version that was read gone, as
+ * the caller will believe, or did a trigger swallow the row?
+ */
+static bool
+version_is_gone(Statement *unchanged, const ItemPointerData *ctid, TransactionId xmin,
+				const char *table)
+{
+	Datum		args[2] = {PointerGetDatum(ctid), TransactionIdGetDatum(xmin)};
+
+	run(unchanged, args, NULL, 1);
+	if (SPI_processed > 0)
+		pi_row_was_swallowed(table);
+	return true;
+}
+
 /* Runs a write whose values the engine has checked. */
 static void
 run_write(Statement *st, Datum *args, const char *nulls)
@@ -580,6 +615,8 @@ pi_insert_profile(const PiDatabase *db, const char *profile_id, const char *emai
 		nulls[4] = 'n';
 	args[5] = JsonbPGetDatum(data);
 	run_write(&insert_profile, args, nulls);
+	if (SPI_processed == 0)
+		pi_row_was_swallowed("profile");
 }
 
 bool
@@ -596,7 +633,8 @@ pi_update_profile(const PiProfile *old, const char *email, const JsonbValue *pho
 		nulls[3] = 'n';
 	args[4] = JsonbPGetDatum(data);
 	run_write(&update_profile, args, nulls);
-	return SPI_processed > 0;
+	return SPI_processed > 0 ||
+		!version_is_gone(&profile_unchanged, &old->ctid, old->xmin, "profile");
 }
 
 int
@@ -656,8 +694,9 @@ pi_insert_subscription(const PiDatabase *db, const char *profile_id, PiSubscript
 	args[10] = JsonbPGetDatum(sub->custom_fields);
 	args[11] = cstrings_to_array(sub->cats, sub->ncats);
 	run_write(&insert_subscription, args, nulls);
-	if (SPI_processed > 0)
-		sub->subscription_no = DatumGetInt64(column(0, 1, &isnull));
+	if (SPI_processed == 0)
+		pi_row_was_swallowed("subscription");
+	sub->subscription_no = DatumGetInt64(column(0, 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
 }
 
@@ -669,7 +708,8 @@ pi_update_subscription(const PiSubscription *sub)
 	JsonbPGetDatum(sub->custom_fields), cstrings_to_array(sub->cats, sub->ncats)};
 
 	run_write(&update_subscription, args, NULL);
-	return SPI_processed > 0;
+	return SPI_processed > 0 ||
+		!version_is_gone(&subscription_unchanged, &sub->ctid, sub->xmin, "subscription");
 }
 
 static Datum

@@ -84,6 +84,9 @@ extern bool pi_update_profile(const PiProfile *old, const char *email,
 /* Keeps a profile from being deleted until we commit; false: it is gone. */
 extern bool pi_lock_profile(int account_id, int db_id, const char *profile_id);
 
+/* Raises the permanent error for a row that a trigger of the user took away. */
+extern void pi_row_was_swallowed(const char *table) pg_attribute_noreturn();
+
 /* All subscriptions of a profile, by number. */
 extern int	pi_load_subscriptions(const PiDatabase *db, const char *profile_id, PiSubscription **subs);
 extern void pi_insert_subscription(const PiDatabase *db, const char *profile_id, PiSubscription *sub);

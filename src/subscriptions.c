@@ -577,10 +577,18 @@ pi_subs_changed(const PiSubStates *states)
 
 bool
 pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states,
-			  bool lock_profile)
+			  bool written)
 {
-	if (lock_profile && !pi_lock_profile(db->account_id, db->db_id, profile_id))
+	if (!pi_subs_changed(states))
+		return true;
+
+	/* even a profile just written may be gone: a trigger may delete it */
+	if (!pi_lock_profile(db->account_id, db->db_id, profile_id))
+	{
+		if (written)
+			pi_row_was_swallowed("profile");
 		return false;
+	}
 	for (int i = 0; i < states->n; i++)
 	{
 		PiSubState *st = &states->states[i];

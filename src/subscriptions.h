@@ -76,11 +76,11 @@ extern bool pi_subs_apply(const PiDatabase *db, const char *profile_id, bool ski
 						  char **error_text);
 
 /*
- * Writes them; lock_profile: the profile is not new and not written by this
- * message.  False: somebody else changed one of them, or deleted the profile.
+ * Writes them; "written": this message has just written the profile.  False:
+ * somebody else changed one of them, or deleted the profile.
  */
 extern bool pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states,
-						  bool lock_profile);
+						  bool written);
 
 extern bool pi_subs_changed(const PiSubStates *states);
 
