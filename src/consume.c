@@ -863,8 +863,13 @@ pi_consume_recover(void)
 void
 pi_consume_end(void)
 {
-	PiAmqp	   *conns[2] = {consumer->conn, publisher->conn};
+	PiAmqp	   *conns[2];
 
+	/* what is already known to have arrived need not be sent again */
+	if (publisher->conn != NULL)
+		(void) take_confirms();
+	conns[0] = consumer->conn;
+	conns[1] = publisher->conn;
 	consumer->conn = NULL;
 	publisher->conn = NULL;
 	for (int i = 0; i < 2; i++)

@@ -56,6 +56,23 @@ static PiSql delete_sql = {
 	.argtypes = {INT8ARRAYOID}
 };
 
+/* For the end of the process, which must not wait for a lock. */
+static PiSql end_delete_sql = {
+	.text = "DELETE FROM profimport.batch WHERE batch_id IN"
+	" (SELECT batch_id FROM profimport.batch"
+	" WHERE batch_id = ANY ($1) FOR UPDATE SKIP LOCKED)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
+static PiSql end_keep_sql = {
+	.text = "UPDATE profimport.batch SET outgoing = $2, pending = $3"
+	" WHERE batch_id IN (SELECT batch_id FROM profimport.batch"
+	" WHERE batch_id = $1 FOR UPDATE SKIP LOCKED)",
+	.nargs = 3,
+	.argtypes = {INT8OID, BYTEAOID, INT4OID}
+};
+
 static PiSql arrived_delete_sql = {
 	.text = "DELETE FROM profimport.batch"
 	" WHERE batch_id = ANY ($1) AND digests = ''",
@@ -277,6 +294,20 @@ finish_bytea(StringInfo buf)
 	return PointerGetDatum(buf->data);
 }
 
+/* event_queue: NULL if there are no events */
+static Datum
+pack_outgoing(const PiOut *out, int nout, const char *event_queue)
+{
+	StringInfoData buf;
+
+	start_bytea(&buf);
+	pack_string(&buf, event_queue);
+	pq_sendint32(&buf, (uint32) nout);
+	for (int i = 0; i < nout; i++)
+		pi_pack_out(&buf, &out[i]);
+	return finish_bytea(&buf);
+}
+
 static void
 unpack_record(bytea *packed, PiBatchRecord *record)
 {
@@ -323,17 +354,11 @@ pi_journal_insert(int worker, const uint8 *digests, int ndigests,
 	values[1] = PointerGetDatum(packed_digests);
 	if (nout > 0)
 	{
-		StringInfoData buf;
 		bool		events = false;
 
 		for (int i = 0; i < nout && !events; i++)
 			events = (out[i].kind == PI_OUT_EVENT);
-		start_bytea(&buf);
-		pack_string(&buf, events ? pi_trigger_queue : NULL);
-		pq_sendint32(&buf, (uint32) nout);
-		for (int i = 0; i < nout; i++)
-			pi_pack_out(&buf, &out[i]);
-		values[2] = finish_bytea(&buf);
+		values[2] = pack_outgoing(out, nout, events ? pi_trigger_queue : NULL);
 	}
 	else
 		nulls[2] = 'n';
@@ -365,6 +390,28 @@ pi_journal_delete(const int64 *batch_ids, int n)
 		return;
 	ids = pi_sql_int8s(batch_ids, n);
 	pi_sql(&delete_sql, &ids, NULL);
+}
+
+void
+pi_journal_end_delete(const int64 *batch_ids, int n)
+{
+	Datum		ids;
+
+	if (n == 0)
+		return;
+	ids = pi_sql_int8s(batch_ids, n);
+	pi_sql(&end_delete_sql, &ids, NULL);
+}
+
+void
+pi_journal_end_keep(const PiBatchRecord *record)
+{
+	Datum		values[3];
+
+	values[0] = Int64GetDatum(record->batch_id);
+	values[1] = pack_outgoing(record->out, record->nout, record->event_queue);
+	values[2] = Int32GetDatum(record->nout);
+	pi_sql(&end_keep_sql, values, NULL);
 }
 
 void

@@ -17,6 +17,7 @@
 
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 
 /* A message to publish, as stored and as handed to the outbox. */
 typedef enum PiOutKind
@@ -61,6 +62,13 @@ extern int64 pi_journal_insert(int worker, const uint8 *digests, int ndigests,
 
 /* Records whose deliveries cannot come back and whose results arrived. */
 extern void pi_journal_delete(const int64 *batch_ids, int n);
+
+/*
+ * At the end of the process, without waiting for locks: the same; and keeps
+ * only the messages given of those that a record has outgoing.
+ */
+extern void pi_journal_end_delete(const int64 *batch_ids, int n);
+extern void pi_journal_end_keep(const PiBatchRecord *record);
 
 /* Records whose results arrived, but whose deliveries may come back. */
 extern void pi_journal_arrived(const int64 *batch_ids, int n);

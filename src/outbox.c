@@ -26,6 +26,7 @@
 
 #include "compat.h"
 #include "lib/ilist.h"
+#include "nodes/pg_list.h"
 #include "outbox.h"
 #include "settings.h"
 #include "utils/memutils.h"
@@ -523,6 +524,33 @@ pi_outbox_forget(bool committed)
 		else
 			record->digests_stored = false;
 	}
+}
+
+List *
+pi_outbox_partial(void)
+{
+	dlist_iter	iter;
+	List	   *list = NIL;
+
+	dlist_foreach(iter, &records)
+	{
+		Record	   *record = dlist_container(Record, node, iter.cur);
+		PiBatchRecord *rest;
+
+		if (record->unconfirmed == 0 || record->unconfirmed == record->nout)
+			continue;
+		rest = (PiBatchRecord *) palloc0(sizeof(PiBatchRecord));
+		rest->batch_id = record->batch_id;
+		rest->event_queue = record->event_queue;
+		rest->out = (PiOut *) palloc(sizeof(PiOut) * record->unconfirmed);
+		for (int i = 0; i < record->nout; i++)
+		{
+			if (record->states[i] != OUT_CONFIRMED)
+				rest->out[rest->nout++] = record->out[i];
+		}
+		list = lappend(list, rest);
+	}
+	return list;
 }
 
 static int

@@ -14,6 +14,7 @@
 
 #include "amqp.h"
 #include "journal.h"
+#include "nodes/pg_list.h"
 
 extern void pi_outbox_init(void);
 
@@ -84,6 +85,12 @@ extern TimestampTz pi_outbox_settled_at(void);
  */
 extern void pi_outbox_settled(PiSettled *settled);
 extern void pi_outbox_forget(bool committed);
+
+/*
+ * Of the records some of whose messages have arrived, what has not: a List
+ * of PiBatchRecord.
+ */
+extern List *pi_outbox_partial(void);
 
 /*
  * All records in memory, or only those whose deliveries cannot come back to

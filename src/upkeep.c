@@ -317,24 +317,36 @@ pi_upkeep_maintain(void)
 
 /* ---- the end -------------------------------------------------------- */
 
+/* A lock on a table of the extension, if it is to be had at once. */
+static bool
+lock_at_once(const char *name)
+{
+	Oid			schema = get_namespace_oid("profimport", true);
+	Oid			table;
+
+	if (!OidIsValid(schema))
+		return false;
+	table = get_relname_relid(name, schema);
+	return OidIsValid(table) &&
+		ConditionalLockRelationOid(table, RowExclusiveLock);
+}
+
 /*
- * Tells the next process that this one did not die of a message.  Runs while
- * the process exits, so it must not wait for a lock.
+ * Tells the next process that this one did not die of a message, and what
+ * has arrived, so that it is not sent again.  Runs while the process exits,
+ * so it must not wait for a lock.
  */
 void
 pi_upkeep_note_clean_end(void)
 {
 	const char *reason;
-	Oid			schema;
-	Oid			table = InvalidOid;
+	PiSettled	settled;
+	ListCell   *lc;
 
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
-	schema = get_namespace_oid("profimport", true);
-	if (OidIsValid(schema))
-		table = get_relname_relid("worker_run", schema);
-	if (!OidIsValid(table) || !pi_extension_usable(&reason) ||
-		!ConditionalLockRelationOid(table, RowExclusiveLock))
+	if (!pi_extension_usable(&reason) || !lock_at_once("worker_run") ||
+		!lock_at_once("attempt") || !lock_at_once("batch"))
 	{
 		AbortCurrentTransaction();
 		return;
@@ -345,6 +357,10 @@ pi_upkeep_note_clean_end(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	pi_journal_run_ends(pi_my_worker + 1);
 	pi_feed_undo_attempt(&pi_worker.feed);
+	pi_outbox_settled(&settled);
+	pi_journal_end_delete(settled.done, settled.ndone);
+	foreach(lc, pi_outbox_partial())
+		pi_journal_end_keep((PiBatchRecord *) lfirst(lc));
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();
