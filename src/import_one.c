@@ -172,7 +172,7 @@ read_data(Request *q, PiResult *r)
 		if (field == NULL)
 		{
 			pi_fail(r, 400, psprintf("Field \"%s\" is not declared for the database.",
-									 pnstrdup(name, len)));
+									 pi_show_name(name, len)));
 			return false;
 		}
 		if (!pi_change_parse(field, &pair->value, c, &error_text))

@@ -14,11 +14,19 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "match.h"
 #include "subscriptions.h"
+
+/* A name of the sender's as texts show it: no longer than a declared one. */
+char *
+pi_show_name(const char *name, int len)
+{
+	return pnstrdup(name, pg_mbcliplen(name, len, 255));
+}
 
 static bool
 add_value(const PiFieldDef *field, int resource_id, const JsonbValue *raw,
@@ -82,10 +90,10 @@ pi_match_prepare(const PiDatabase *db, const PiMessage *msg, PiMatchValues *out,
 		return true;
 	if (!declared)
 		*error_text = psprintf("Field \"%s\" of \"field_name\" is not declared for matching.",
-							   pnstrdup(name, namelen));
+							   pi_show_name(name, namelen));
 	else
 		*error_text = psprintf("Field \"%s\" does not accept \"field_value\": %s.",
-							   pnstrdup(name, namelen), why);
+							   pi_show_name(name, namelen), why);
 	return false;
 }
 

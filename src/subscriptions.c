@@ -251,7 +251,7 @@ read_custom_fields(const JsonbValue *v, PiSubChange *c, char **error_text)
 		if (field == NULL)
 		{
 			*error_text = psprintf("Field \"%s\" is not declared for the resource.",
-								   pnstrdup(pair->key.val.string.val, pair->key.val.string.len));
+								   pi_show_name(pair->key.val.string.val, pair->key.val.string.len));
 			return false;
 		}
 		if (!pi_change_parse(field, &pair->value, &c->fields[c->nfields++], error_text))

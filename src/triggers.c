@@ -203,7 +203,7 @@ check_object(Relation rel, const char *column, Jsonb *object, const PiDatabase *
 	JsonbParseState *state = NULL;
 	JsonbIterator *it;
 	JsonbIteratorToken tok;
-	JsonbValue	key;
+	JsonbValue	key = {0};
 	JsonbValue	v;
 	bool		changed = false;
 
