@@ -14,19 +14,11 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
-#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "match.h"
 #include "subscriptions.h"
-
-/* A name of the sender's as texts show it: no longer than a declared one. */
-char *
-pi_show_name(const char *name, int len)
-{
-	return pnstrdup(name, pg_mbcliplen(name, len, 255));
-}
 
 static bool
 add_value(const PiFieldDef *field, int resource_id, const JsonbValue *raw,

@@ -34,9 +34,6 @@ typedef struct PiMatchValues
 extern bool pi_match_prepare(const PiDatabase *db, const PiMessage *msg,
 							 PiMatchValues *out, char **error_text);
 
-/* A palloc'd name for an error text, cut at 255 bytes. */
-extern char *pi_show_name(const char *name, int len);
-
 /* Searches the profiles that the message means. */
 extern void pi_match(const PiDatabase *db, const PiMessage *msg,
 					 const PiMatchValues *values, PiMatches *m);

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
@@ -34,6 +35,13 @@ const PiModeInfo pi_modes[] = {
 };
 
 #define NUM_MODES (PI_MATCH_CUSTOM_SUB + 1)
+
+/* A name of the sender's as texts show it: no longer than a declared one. */
+char *
+pi_show_name(const char *name, int len)
+{
+	return pnstrdup(name, pg_mbcliplen(name, len, 255));
+}
 
 /* The member of that name; NULL if absent or JSON null. */
 static const JsonbValue *

@@ -85,4 +85,7 @@ extern bool pi_message_read(const JsonbValue *root, PiMessage *msg,
 /* "1" and the like: an id of account, database or resource; 0 if it is none. */
 extern int	pi_json_id(const JsonbValue *v);
 
+/* A palloc'd name for an error text, cut at 255 bytes. */
+extern char *pi_show_name(const char *name, int len);
+
 #endif							/* PI_MESSAGE_H */
