@@ -105,7 +105,7 @@ PGFILEDESC = "profimport - imports customer profiles from RabbitMQ"
 # server was configured so; Debian's was not).
 PG_CPPFLAGS = -MMD -MP
 # -Wextra less what PostgreSQL's own headers and idioms set off.
-PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+PG_CFLAGS = -Wall -Wextra -Werror=implicit-function-declaration -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 # -Bsymbolic: a function of ours is never replaced by one of the same name in
 # the server or in another library; the module's namespace is its own.
 SHLIB_LINK = -lrabbitmq -lssl -lcrypto -Wl,-Bsymbolic
