@@ -28,6 +28,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/numeric.h"
+#include "utils/resowner.h"
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
@@ -164,6 +165,10 @@ int64_to_numeric(int64 value)
 /*
  * SHA-256 in pieces.  13 has a context without allocation, later versions
  * one that may be OpenSSL's; errors of the latter are as good as impossible.
+ *
+ * OpenSSL's is accounted to the current resource owner, and core does not
+ * test that there is one.  A worker makes digests outside of transactions
+ * too, where there is none; they get an owner that lives as long as it.
  */
 #if PG_VERSION_NUM >= 140000
 typedef pg_cryptohash_ctx PiSha256;
@@ -171,7 +176,18 @@ typedef pg_cryptohash_ctx PiSha256;
 static inline PiSha256 *
 pi_sha256_begin(void)
 {
-	PiSha256   *ctx = pg_cryptohash_create(PG_SHA256);
+	static ResourceOwner lasting = NULL;
+	ResourceOwner current = CurrentResourceOwner;
+	PiSha256   *ctx;
+
+	if (current == NULL)
+	{
+		if (lasting == NULL)
+			lasting = ResourceOwnerCreate(NULL, "profimport digests");
+		CurrentResourceOwner = lasting;
+	}
+	ctx = pg_cryptohash_create(PG_SHA256);
+	CurrentResourceOwner = current;
 
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0)
 		elog(ERROR, "could not start a SHA-256 digest");

@@ -314,6 +314,42 @@ look_at_child(int i, TimestampTz now)
 	elog(DEBUG1, "profimport worker %d ended after %d ms", i + 1, lived_ms);
 }
 
+/*
+ * Finds the workers of a predecessor, and leaves time before the first start
+ * if the server keeps crashing (see shmem.c).
+ */
+static void
+adopt_children(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay;
+	int			i;
+
+	SpinLockAcquire(&pi_shared->mutex);
+	delay = pi_shared->start_delay_ms;
+	pi_shared->start_delay_ms = 0;
+	SpinLockRelease(&pi_shared->mutex);
+
+	children = MemoryContextAllocZero(TopMemoryContext,
+									  pi_max_workers * sizeof(PiChild));
+	for (i = 0; i < pi_max_workers; i++)
+	{
+		children[i].alive = slot_pid(i) != 0;
+		children[i].started_at = now;
+		if (delay > 0)
+		{
+			children[i].not_before = TimestampTzPlusMilliseconds(now, delay);
+			slot_note(i, PI_STATE_BACKOFF,
+					  "the server crashed several times in a row right after workers were started");
+		}
+	}
+
+	if (delay > 0)
+		ereport(LOG,
+				(errmsg("profimport workers are started in %d s, because the server crashed several times in a row right after workers were started",
+						delay / 1000)));
+}
+
 /* ------------------------------------------------------------------------
  * The loop
  * ------------------------------------------------------------------------
@@ -419,7 +455,6 @@ void
 pi_launcher_main(Datum main_arg)
 {
 	static uint32 wait_event = 0;
-	int			i;
 
 	/*
 	 * Without a database connection SIGUSR1 is ignored unless asked for; the
@@ -432,16 +467,8 @@ pi_launcher_main(Datum main_arg)
 
 	wait_event = WaitEventExtensionNew("ProfimportLauncher");
 
-	children = MemoryContextAllocZero(TopMemoryContext,
-									  pi_max_workers * sizeof(PiChild));
+	adopt_children();
 	launcher_attach();
-
-	/* adopt the workers of a predecessor */
-	for (i = 0; i < pi_max_workers; i++)
-	{
-		children[i].alive = slot_pid(i) != 0;
-		children[i].started_at = GetCurrentTimestamp();
-	}
 	warn_of_workers();
 
 	while (!ShutdownRequestPending)

@@ -29,6 +29,15 @@
 #include "storage/shmem.h"
 #include "utils/timestamp.h"
 
+/*
+ * A server that crashes so soon after the workers were started, so often in a
+ * row, gets a pause before they are started again, twice as long each time.
+ */
+#define QUICK_CRASH_MS		2000
+#define QUICK_CRASHES		5
+#define FIRST_PAUSE_MS		1000
+#define LONGEST_PAUSE_MS	30000
+
 PiShared   *pi_shared = NULL;
 PiSlot	   *pi_my_slot = NULL;
 int			pi_my_worker = -1;
@@ -108,6 +117,37 @@ shmem_request(void)
 	RequestAddinShmemSpace(shared_size());
 }
 
+/*
+ * How long the launcher shall leave the workers alone.
+ *
+ * A worker that crashes takes all sessions with it, and the server comes back
+ * in a fraction of a second.  A message that kills its worker is given up at
+ * the third time, but a fault that has nothing to do with a message (in a
+ * library, say) would keep the whole server from working for ever.  Only the
+ * postmaster lives through a crash; that is where these variables are, and
+ * where this runs, each time it makes shared memory anew.
+ */
+static int
+crash_delay(void)
+{
+	static TimestampTz started_at = 0;	/* of the workers, with the delay */
+	static int	crashes = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	int			delay = 0;
+
+	if (started_at != 0 && now < TimestampTzPlusMilliseconds(started_at,
+															 QUICK_CRASH_MS))
+		crashes++;
+	else
+		crashes = 0;
+
+	if (crashes > QUICK_CRASHES)
+		delay = Min(FIRST_PAUSE_MS << Min(crashes - QUICK_CRASHES - 1, 10),
+					LONGEST_PAUSE_MS);
+	started_at = TimestampTzPlusMilliseconds(now, delay);
+	return delay;
+}
+
 static void
 shmem_startup(void)
 {
@@ -129,6 +169,7 @@ shmem_startup(void)
 		SpinLockInit(&pi_shared->mutex);
 		ConditionVariableInit(&pi_shared->queue_cv);
 		pi_shared->stats_reset = GetCurrentTimestamp();
+		pi_shared->start_delay_ms = crash_delay();
 		for (i = 0; i < pi_max_workers; i++)
 			SpinLockInit(&pi_shared->slots[i].mutex);
 	}

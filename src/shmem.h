@@ -95,6 +95,7 @@ typedef struct PiShared
 	uint64		wake_generation;	/* bumped when SQL left something to
 									 * publish */
 	bool		out_of_slots;	/* max_worker_processes kept a worker away */
+	int			start_delay_ms; /* see crash_delay() */
 	TimestampTz queue_wanted_at;	/* someone looked at the queue depth; 0:
 									 * never */
 	Oid			database_oid;	/* where a worker found the extension, and ... */

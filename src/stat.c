@@ -35,8 +35,12 @@ PG_FUNCTION_INFO_V1(pi_stat_reset_1_0);
 /* SPEC.md: a depth older than this is not shown. */
 #define QUEUE_MAX_AGE_MS	10000
 
-/* How long to wait for a worker to tell it. */
+/* One that is older than this is asked for anew ... */
+#define QUEUE_FRESH_MS		1000
+
+/* ... and the answer awaited so long, if there is nothing or something else */
 #define QUEUE_WAIT_MS		500
+#define QUEUE_SHORT_WAIT_MS	200
 
 /* A row under construction; columns are appended from left to right. */
 #define MAX_COLUMNS 24
@@ -272,11 +276,11 @@ summarize(PiSummary *sum)
 }
 
 static bool
-queue_is_known(const PiSummary *sum)
+queue_is_known(const PiSummary *sum, int max_age_ms)
 {
 	return sum->queue_seen_at != 0 &&
 		!TimestampDifferenceExceeds(sum->queue_seen_at, GetCurrentTimestamp(),
-									QUEUE_MAX_AGE_MS);
+									max_age_ms);
 }
 
 /* Asks the connected workers for the queue depth. */
@@ -309,29 +313,29 @@ static void
 summarize_fresh(PiSummary *sum)
 {
 	static uint32 wait_event = 0;
+	TimestampTz asked_at;
 	TimestampTz deadline;
+	int			wait_ms = QUEUE_WAIT_MS;
 
 	summarize(sum);
-	if (sum->connected == 0)
+	if (sum->connected == 0 || queue_is_known(sum, QUEUE_FRESH_MS))
 		return;
+	if (queue_is_known(sum, QUEUE_MAX_AGE_MS))
+		wait_ms = QUEUE_SHORT_WAIT_MS;
 
-	/* one that is not too old is shown, and the next look gets a new one */
+	asked_at = GetCurrentTimestamp();
+	deadline = TimestampTzPlusMilliseconds(asked_at, wait_ms);
 	request_queue();
-	if (queue_is_known(sum))
-		return;
 
 	if (wait_event == 0)
 		wait_event = WaitEventExtensionNew("ProfimportQueueDepth");
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-										   QUEUE_WAIT_MS);
-
 	ConditionVariablePrepareToSleep(&pi_shared->queue_cv);
 	for (;;)
 	{
 		long		left;
 
 		summarize(sum);
-		if (sum->connected == 0 || queue_is_known(sum))
+		if (sum->connected == 0 || sum->queue_seen_at >= asked_at)
 			break;
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 		if (left <= 0)
@@ -358,7 +362,7 @@ pi_stat_status_1_0(PG_FUNCTION_ARGS)
 	put(&row, Int32GetDatum(pi_configured_workers()));
 	put(&row, Int32GetDatum(sum.running));
 	put(&row, Int32GetDatum(sum.connected));
-	if (queue_is_known(&sum))
+	if (queue_is_known(&sum, QUEUE_MAX_AGE_MS))
 	{
 		put_count(&row, sum.queue_messages);
 		put(&row, Int32GetDatum((int32) sum.queue_consumers));
