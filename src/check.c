@@ -260,11 +260,30 @@ check_privileges(PiCheck *check)
 	Datum		args[1];
 	char	   *missing;
 	bool		isnull;
+	bool		usable;
 	bool		connect;
 
 	if (check->role == NULL)
 	{
 		report(check, "privileges", UNKNOWN, "not checked: see role");
+		return;
+	}
+
+	/*
+	 * The owner of the extension need not own the schema, if that was there
+	 * before; then the next query could not even be asked.
+	 */
+	SPI_execute("SELECT has_schema_privilege('profimport', 'USAGE')", true, 1);
+	usable = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0],
+										SPI_tuptable->tupdesc, 1, &isnull));
+	if (!usable)
+	{
+		char	   *owner = GetUserNameFromId(GetUserId(), false);
+
+		report(check, "privileges", BAD,
+			   "the owner of the extension, \"%s\", may not use schema profimport: "
+			   "GRANT ALL ON SCHEMA profimport TO %s",
+			   owner, quote_identifier(owner));
 		return;
 	}
 
