@@ -7,7 +7,7 @@
  *		The cache is filled per database, on first use, and dropped whole
  *		when any of the configuration tables changes: a statement trigger
  *		(pi_config_changed) sends a relcache invalidation for its table, which
- *		reaches every process at its next lock or transaction start.  The
+ *		reaches every process by pi_config_refresh() at the latest.  The
  *		callback only sets a flag, because it may come in the middle of a
  *		message; pi_config_refresh() acts on it.
  *
@@ -93,12 +93,22 @@ pi_config_refresh(void)
 		CacheRegisterRelcacheCallback(config_callback, (Datum) 0);
 		registered = true;
 	}
+
+	/*
+	 * What only adds to the configuration locks nobody out, so it may have
+	 * come since our transaction took its locks.
+	 */
+	AcceptInvalidationMessages();
 	if (!stale && loose == pi_restoring())
 		return;
 	loose = pi_restoring();
 
+	/*
+	 * An import may be under way that holds pointers into the old cache: a
+	 * trigger of the user that writes within it brings us here.
+	 */
 	if (cache_context != NULL)
-		MemoryContextDelete(cache_context);
+		MemoryContextSetParent(cache_context, TopTransactionContext);
 	cache_context = NULL;
 	cache = NULL;
 
