@@ -38,6 +38,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #include "compat.h"
@@ -236,15 +237,23 @@ compare_fields(const void *a, const void *b)
 	return compare_names(fa->name, fa->namelen, fb->name, fb->namelen);
 }
 
+/*
+ * The configuration that holds now, whatever the snapshot of the transaction
+ * shows: keys must be those that it asks for, and the cache outlives us.
+ */
 static void
 query(const char *sql, int account_id, int id)
 {
 	Oid			types[2] = {INT4OID, INT4OID};
 	Datum		args[2] = {Int32GetDatum(account_id), Int32GetDatum(id)};
 	MemoryContext oldcontext = CurrentMemoryContext;
+	SPIPlanPtr	plan = SPI_prepare(sql, 2, types);
 
-	if (SPI_execute_with_args(sql, 2, types, args, NULL, false, 0) != SPI_OK_SELECT)
+	if (plan == NULL ||
+		SPI_execute_snapshot(plan, args, NULL, GetLatestSnapshot(), InvalidSnapshot,
+							 false, false, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the configuration");
+	SPI_freeplan(plan);
 	MemoryContextSwitchTo(oldcontext);
 }
 

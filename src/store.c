@@ -36,6 +36,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "store.h"
@@ -264,11 +265,13 @@ static Statement delete_subscription_key = {
 /* ---- running them --------------------------------------------------------- */
 
 /*
- * Runs a statement, at most "limit" rows (0: all).  Leaves CurrentMemoryContext
- * as it was, which SPI does not.
+ * Runs a statement, at most "limit" rows (0: all), with the snapshot given or
+ * with that of the transaction.  Leaves CurrentMemoryContext as it was, which
+ * SPI does not.
  */
 static void
-run(Statement *st, Datum *args, const char *nulls, long limit)
+run_with_snapshot(Statement *st, Datum *args, const char *nulls, long limit,
+				  Snapshot snapshot)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	int			rc;
@@ -284,10 +287,17 @@ run(Statement *st, Datum *args, const char *nulls, long limit)
 		SPI_keepplan(plan);
 		st->plan = plan;
 	}
-	rc = SPI_execute_plan(st->plan, args, nulls, false, limit);
+	rc = SPI_execute_snapshot(st->plan, args, nulls, snapshot, InvalidSnapshot,
+							  false, true, limit);
 	if (rc < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(rc));
 	MemoryContextSwitchTo(oldcontext);
+}
+
+static void
+run(Statement *st, Datum *args, const char *nulls, long limit)
+{
+	run_with_snapshot(st, args, nulls, limit, InvalidSnapshot);
 }
 
 static Datum
@@ -387,7 +397,7 @@ pi_store_begin(void)
 	 * Changes of the configuration that depend on the data take SHARE ROW
 	 * EXCLUSIVE on these tables: with our lock held, none of them can come
 	 * between the reading of the configuration and the end of our
-	 * transaction.  Taking a lock also takes in pending invalidations.
+	 * transaction.
 	 */
 	LockRelationOid(get_relname_relid("profile", nsp), RowExclusiveLock);
 	LockRelationOid(get_relname_relid("subscription", nsp), RowExclusiveLock);
@@ -798,8 +808,9 @@ pi_insert_error(int error, const char *error_text, const char *sqlstate,
 /* ---- keys ------------------------------------------------------------------ */
 
 /*
- * The keys are kept whoever writes the row they belong to: as the owner of
- * the tables, as foreign keys do it.
+ * Keys and subscriptions are kept whoever writes the row they belong to: as the
+ * owner of the tables, and in whatever isolation level with what is committed
+ * by now, as foreign keys do it.
  */
 static void
 run_as_owner(Statement *st, Datum *args)
@@ -809,7 +820,8 @@ run_as_owner(Statement *st, Datum *args)
 
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(pi_owner(), save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	run(st, args, NULL, 0);
+	run_with_snapshot(st, args, NULL, 0,
+					  IsolationUsesXactSnapshot() ? GetLatestSnapshot() : InvalidSnapshot);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 }
 
