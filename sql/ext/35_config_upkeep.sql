@@ -18,6 +18,34 @@ $$;
 COMMENT ON FUNCTION profimport.restoring() IS
 	'internal: true in a session that loads the output of pg_dump, where rows come in any order';
 
+-- ---- what changes of the configuration need ----
+
+CREATE FUNCTION profimport.need_read_committed() RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted')
+		AND NOT profimport.restoring() THEN
+		RAISE feature_not_supported
+			USING MESSAGE = 'changes of the configuration that depend on the data need a READ COMMITTED transaction',
+				HINT = 'SET TRANSACTION ISOLATION LEVEL READ COMMITTED.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION profimport.need_read_committed() IS
+	'internal: a snapshot taken before would not show what others have written since';
+
+CREATE FUNCTION profimport.wait_for_writers(rel name) RETURNS void
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM profimport.need_read_committed();
+	-- Writers hold ROW EXCLUSIVE until they commit: none of them runs on the
+	-- old configuration while the rows are looked at.
+	EXECUTE format('LOCK TABLE profimport.%I IN SHARE ROW EXCLUSIVE MODE', rel);
+END
+$$;
+COMMENT ON FUNCTION profimport.wait_for_writers(name) IS
+	'internal: locks writers out of profile or subscription until the end of the transaction';
+
 -- ---- references between configuration tables ----
 
 CREATE FUNCTION profimport.parent_check() RETURNS trigger
@@ -63,6 +91,7 @@ BEGIN
 	IF TG_OP = 'UPDATE' AND OLD.account_id = NEW.account_id THEN
 		RETURN NULL;
 	END IF;
+	PERFORM profimport.need_read_committed();
 	IF EXISTS (SELECT FROM profimport.database d WHERE d.account_id = OLD.account_id)
 		OR EXISTS (SELECT FROM profimport.resource r WHERE r.account_id = OLD.account_id) THEN
 		RAISE foreign_key_violation
@@ -81,8 +110,7 @@ BEGIN
 	IF TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id) = (NEW.account_id, NEW.db_id) THEN
 		RETURN NULL;
 	END IF;
-	-- writers of profiles hold ROW EXCLUSIVE until they commit
-	LOCK TABLE profimport.profile IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM profimport.wait_for_writers('profile');
 	IF EXISTS (SELECT FROM profimport.profile p WHERE p.account_id = OLD.account_id AND p.db_id = OLD.db_id) THEN
 		RAISE foreign_key_violation
 			USING MESSAGE = format('database %s of account %s has profiles', OLD.db_id, OLD.account_id),
@@ -114,7 +142,7 @@ BEGIN
 			RETURN NULL;
 		END IF;
 	END IF;
-	LOCK TABLE profimport.subscription IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM profimport.wait_for_writers('subscription');
 	IF moved THEN
 		IF EXISTS (SELECT FROM profimport.subscription s
 				WHERE s.account_id = OLD.account_id AND s.resource_id = OLD.resource_id) THEN
@@ -171,12 +199,16 @@ BEGIN
 		WHEN 'account' THEN
 			used := EXISTS (SELECT FROM profimport.database) OR EXISTS (SELECT FROM profimport.resource);
 		WHEN 'database' THEN
+			PERFORM profimport.wait_for_writers('profile');
 			used := EXISTS (SELECT FROM profimport.field) OR EXISTS (SELECT FROM profimport.profile);
 		WHEN 'resource' THEN
+			PERFORM profimport.wait_for_writers('subscription');
 			used := EXISTS (SELECT FROM profimport.resource_field) OR EXISTS (SELECT FROM profimport.subscription);
 		WHEN 'field' THEN
+			PERFORM profimport.wait_for_writers('profile');
 			used := EXISTS (SELECT FROM profimport.profile);
 		WHEN 'resource_field' THEN
+			PERFORM profimport.wait_for_writers('subscription');
 			used := EXISTS (SELECT FROM profimport.subscription);
 	END CASE;
 	IF used THEN
@@ -221,9 +253,7 @@ BEGIN
 		RETURN NEW;
 	END IF;
 
-	-- Writers of profiles hold ROW EXCLUSIVE until they commit: none of them
-	-- runs on the old declaration while the rows are looked at.
-	LOCK TABLE profimport.profile IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM profimport.wait_for_writers('profile');
 
 	IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND (OLD.account_id, OLD.db_id, OLD.name, OLD.type)
 			<> (NEW.account_id, NEW.db_id, NEW.name, NEW.type)) THEN
@@ -308,7 +338,7 @@ BEGIN
 	IF TG_OP = 'INSERT' AND NOT NEW.matching THEN
 		RETURN NEW;
 	END IF;
-	LOCK TABLE profimport.subscription IN SHARE ROW EXCLUSIVE MODE;
+	PERFORM profimport.wait_for_writers('subscription');
 
 	IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND (OLD.account_id, OLD.resource_id, OLD.name, OLD.type)
 			<> (NEW.account_id, NEW.resource_id, NEW.name, NEW.type)) THEN
