@@ -212,13 +212,24 @@ pi_get_double(const JsonbValue *v, double *result)
 	return v->type == jbvNumeric && double_from_numeric(v->val.numeric, result);
 }
 
-static void
-set_int_digits(JsonbValue *out, int64 value)
+/*
+ * A JSON int as the string of its digits.  Any size will do: that of 64 bits
+ * is a limit of int fields, not of JSON.
+ */
+static bool
+digits_of_int(const JsonbValue *v, JsonbValue *out)
 {
-	char		text[32];
+	Datum		number;
+	char	   *text;
 
-	snprintf(text, sizeof(text), INT64_FORMAT, value);
-	pi_set_string(out, pstrdup(text), strlen(text));
+	if (v->type != jbvNumeric)
+		return false;
+	number = NumericGetDatum(v->val.numeric);
+	if (DatumGetInt32(DirectFunctionCall1(numeric_scale, number)) != 0)
+		return false;
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, number));
+	pi_set_string(out, text, strlen(text));
+	return true;
 }
 
 /* ---- types ----------------------------------------------------------- */
@@ -381,17 +392,12 @@ convert_arr_object(const JsonbValue *in, JsonbValue *out)
 static bool
 convert_postal_code(const JsonbValue *in, JsonbValue *out)
 {
-	int64		value;
-
 	if (in->type == jbvString)
 	{
 		*out = *in;
 		return true;
 	}
-	if (!pi_json_int64(in, &value))
-		return false;
-	set_int_digits(out, value);
-	return true;
+	return digits_of_int(in, out);
 }
 
 static bool
@@ -562,7 +568,6 @@ pi_convert_match(const PiFieldDef *field, const JsonbValue *in,
 {
 	JsonbValue	expanded;
 	JsonbValue	digits;
-	int64		value;
 
 	if (in->type == jbvBinary)
 	{
@@ -580,11 +585,8 @@ pi_convert_match(const PiFieldDef *field, const JsonbValue *in,
 		case PI_TYPE_STRING:
 		case PI_TYPE_LIST:
 		case PI_TYPE_TAGS:
-			if (pi_json_int64(in, &value))
-			{
-				set_int_digits(&digits, value);
+			if (digits_of_int(in, &digits))
 				in = &digits;
-			}
 			break;
 
 		default:
