@@ -91,6 +91,15 @@ REGRESS = \
 
 # specs/NAME.spec, answers expected/NAME.out. One a line.
 ISOLATION = \
+	race_config \
+	race_create \
+	race_delete \
+	race_events \
+	race_level \
+	race_order \
+	race_sub \
+	race_unique \
+	race_update
 
 TAP_TESTS = 1
 
