@@ -55,6 +55,7 @@ OBJS = \
 	src/profimport.o \
 	src/repeats.o \
 	src/result.o \
+	src/scan.o \
 	src/session.o \
 	src/settings.o \
 	src/shmem.o \

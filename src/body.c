@@ -21,26 +21,14 @@
  */
 #include "postgres.h"
 
-#include <limits.h>
-
 #include "body.h"
 #include "mb/pg_wchar.h"
-#include "utils/builtins.h"
+#include "scan.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "value.h"
 
 /* Longer bodies would overflow the int lengths of jsonb and mbutils. */
 #define MAX_BODY_BYTES		MaxAllocSize
-
-/*
- * The limits of the numeric type: places before the point (weights of base
- * 10000 digits are int16), places after it (14 bits), and what numeric_in()
- * takes as an exponent.
- */
-#define MAX_NUMBER_PLACES	131072
-#define MAX_NUMBER_SCALE	16383
-#define MAX_NUMBER_EXPONENT (INT_MAX / 2 - 1)
 
 #define LOCAL_VALUES		128 /* stack entries that need no allocation */
 #define LOCAL_KEYS			24	/* keys of one object, likewise */
@@ -54,9 +42,7 @@ typedef struct OpenContainer
 
 typedef struct BodyReader
 {
-	const char *start;
-	const char *at;
-	const char *end;
+	PiScanner	scan;
 	const char *defect;
 	bool		not_object;		/* the root is something else */
 
@@ -75,35 +61,20 @@ typedef struct BodyReader
 	int64		nskipped;
 	int64		maxskipped;
 
-	/* unescaped strings; never longer than what is left of the body */
-	char	   *unescaped;
-
 	JsonbValue	local_values[LOCAL_VALUES];
 	uint8		local_skipped[64];
 } BodyReader;
 
-/* What read_string() found. */
-typedef enum StringKind
-{
-	STRING_GOOD,
-	STRING_HAS_ZERO,			/* holds \u0000, which jsonb cannot store */
-	STRING_MALFORMED
-} StringKind;
-
-/* Bytes that end the plain part of a string: quote, backslash, controls. */
-#define IS_PLAIN(c) ((unsigned char) (c) >= 0x20 && (c) != '"' && (c) != '\\')
-
-#define IS_DIGIT(c) ((c) >= '0' && (c) <= '9')
 
 static inline void
 skip_space(BodyReader *r)
 {
-	const char *p = r->at;
+	const char *p = r->scan.at;
 
-	while (p < r->end &&
+	while (p < r->scan.end &&
 		   (*p == ' ' || *p == '\n' || *p == '\r' || *p == '\t'))
 		p++;
-	r->at = p;
+	r->scan.at = p;
 }
 
 static inline void
@@ -111,350 +82,6 @@ note_defect(BodyReader *r, const char *defect)
 {
 	if (r->defect == NULL)
 		r->defect = defect;
-}
-
-/* The value of four hex digits, or -1. */
-static int
-read_hex4(const char *p, const char *end)
-{
-	int			value = 0;
-	int			i;
-
-	if (end - p < 4)
-		return -1;
-	for (i = 0; i < 4; i++)
-	{
-		char		c = p[i];
-
-		if (IS_DIGIT(c))
-			value = value * 16 + (c - '0');
-		else if (c >= 'a' && c <= 'f')
-			value = value * 16 + (c - 'a' + 10);
-		else if (c >= 'A' && c <= 'F')
-			value = value * 16 + (c - 'A' + 10);
-		else
-			return -1;
-	}
-	return value;
-}
-
-/*
- * Where the plain part of a string that goes on at p ends, eight bytes at a
- * time: a byte of the word is marked if it is below 0x20 or equals one of the
- * two, which the usual "is there a zero byte" test tells.  A mark may be wrong
- * only above a right one, and the bytes are looked at once more.
- */
-static inline const char *
-plain_end(const char *p, const char *end)
-{
-	const uint64 ones = UINT64CONST(0x0101010101010101);
-	const uint64 highs = UINT64CONST(0x8080808080808080);
-
-	while (end - p >= 8)
-	{
-		uint64		word;
-		uint64		quote;
-		uint64		backslash;
-		uint64		marks;
-
-		memcpy(&word, p, 8);
-		quote = word ^ (ones * '"');
-		backslash = word ^ (ones * '\\');
-		marks = ((word - ones * 0x20) & ~word) |
-			((quote - ones) & ~quote) |
-			((backslash - ones) & ~backslash);
-		if (marks & highs)
-			break;
-		p += 8;
-	}
-	while (p < end && IS_PLAIN(*p))
-		p++;
-	return p;
-}
-
-/*
- * Reads the string whose opening quote is at r->at.  "out" is set to it
- * unless it is NULL (skipped) or the string is not good.
- */
-static StringKind
-read_string(BodyReader *r, JsonbValue *out)
-{
-	const char *begin = r->at + 1;
-	const char *p = plain_end(begin, r->end);
-	const char *end = r->end;
-	StringKind	kind = STRING_GOOD;
-	char	   *text = NULL;
-	char	   *to = NULL;
-	int			high = -1;		/* first half of a surrogate pair */
-
-	r->at = p;
-	if (p < end && *p == '"')
-	{
-		r->at = p + 1;
-		if (out)
-			pi_set_string(out, begin, p - begin);
-		return STRING_GOOD;
-	}
-
-	if (out)
-	{
-		if (r->unescaped == NULL)
-			r->unescaped = palloc(end - begin);
-		text = r->unescaped;
-		memcpy(text, begin, p - begin);
-		to = text + (p - begin);
-	}
-
-	for (;;)
-	{
-		const char *plain = p;
-
-		p = plain_end(p, end);
-		r->at = p;
-		if (p > plain)
-		{
-			if (high >= 0)
-				return STRING_MALFORMED;
-			if (out)
-			{
-				memcpy(to, plain, p - plain);
-				to += p - plain;
-			}
-		}
-		if (p >= end)
-			return STRING_MALFORMED;
-		if (*p == '"')
-			break;
-		if (*p != '\\' || end - p < 2)
-			return STRING_MALFORMED;
-
-		if (p[1] == 'u')
-		{
-			int			code = read_hex4(p + 2, end);
-
-			if (code < 0)
-				return STRING_MALFORMED;
-			p += 6;
-			if (code >= 0xD800 && code <= 0xDBFF)
-			{
-				if (high >= 0)
-					return STRING_MALFORMED;
-				high = code;
-				continue;
-			}
-			if (code >= 0xDC00 && code <= 0xDFFF)
-			{
-				if (high < 0)
-					return STRING_MALFORMED;
-				code = 0x10000 + ((high & 0x3FF) << 10) + (code & 0x3FF);
-				high = -1;
-			}
-			if (high >= 0)
-				return STRING_MALFORMED;
-			if (code == 0)
-			{
-				kind = STRING_HAS_ZERO;
-				continue;
-			}
-			if (out)
-			{
-				unicode_to_utf8(code, (unsigned char *) to);
-				to += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
-			}
-		}
-		else
-		{
-			char		c;
-
-			switch (p[1])
-			{
-				case '"':
-				case '\\':
-				case '/':
-					c = p[1];
-					break;
-				case 'b':
-					c = '\b';
-					break;
-				case 'f':
-					c = '\f';
-					break;
-				case 'n':
-					c = '\n';
-					break;
-				case 'r':
-					c = '\r';
-					break;
-				case 't':
-					c = '\t';
-					break;
-				default:
-					return STRING_MALFORMED;
-			}
-			if (high >= 0)
-				return STRING_MALFORMED;
-			p += 2;
-			if (out)
-				*to++ = c;
-		}
-	}
-
-	if (high >= 0)
-		return STRING_MALFORMED;
-	r->at = p + 1;
-	if (kind == STRING_GOOD && out)
-	{
-		pi_set_string(out, text, to - text);
-		r->unescaped = to;
-	}
-	return kind;
-}
-
-/*
- * Reads the number at r->at.  False: malformed.  "out" (NULL: skipped) is set
- * to it, or to false with a defect if numeric cannot hold it.
- */
-static bool
-read_number(BodyReader *r, JsonbValue *out)
-{
-	const char *begin = r->at;
-	const char *p = begin;
-	const char *end = r->end;
-	const char *digits;
-	const char *fraction = NULL;
-	int64		whole_len;
-	int64		fraction_len = 0;
-	int64		exponent = 0;
-	int64		first;			/* power of ten of the first digit not zero */
-	bool		is_zero = false;
-	bool		has_exponent = false;
-	char		local[128];
-	char	   *text;
-
-	if (*p == '-')
-		p++;
-	digits = p;
-	if (p < end && *p == '0')
-		p++;
-	else
-	{
-		while (p < end && IS_DIGIT(*p))
-			p++;
-	}
-	whole_len = p - digits;
-	r->at = p;
-	if (whole_len == 0)
-		return false;
-
-	if (p < end && *p == '.')
-	{
-		fraction = ++p;
-		while (p < end && IS_DIGIT(*p))
-			p++;
-		fraction_len = p - fraction;
-		r->at = p;
-		if (fraction_len == 0)
-			return false;
-	}
-
-	if (p < end && (*p == 'e' || *p == 'E'))
-	{
-		const char *exponent_digits;
-		bool		negative = false;
-
-		has_exponent = true;
-		p++;
-		if (p < end && (*p == '+' || *p == '-'))
-			negative = (*p++ == '-');
-		exponent_digits = p;
-		for (; p < end && IS_DIGIT(*p); p++)
-		{
-			if (exponent <= MAX_NUMBER_EXPONENT)
-				exponent = exponent * 10 + (*p - '0');
-		}
-		r->at = p;
-		if (p == exponent_digits)
-			return false;
-		if (negative)
-			exponent = -exponent;
-	}
-
-	/* "12x" fails at the x: only space, comma or bracket may follow */
-	r->at = p;
-	if (out == NULL)
-		return true;
-
-	out->type = jbvNumeric;
-	if (fraction == NULL && !has_exponent && whole_len <= 18)
-	{
-		int64		value = 0;
-
-		for (p = digits; p < r->at; p++)
-			value = value * 10 + (*p - '0');
-		out->val.numeric = pi_int_numeric(*begin == '-' ? -value : value);
-		return true;
-	}
-
-	if (*digits != '0')
-		first = whole_len - 1;
-	else
-	{
-		int64		zeros = 0;
-
-		while (zeros < fraction_len && fraction[zeros] == '0')
-			zeros++;
-		is_zero = (zeros == fraction_len);
-		first = -1 - zeros;
-	}
-	if (exponent > MAX_NUMBER_EXPONENT || exponent < -MAX_NUMBER_EXPONENT ||
-		(!is_zero && first + exponent >= MAX_NUMBER_PLACES) ||
-		fraction_len - exponent > MAX_NUMBER_SCALE)
-	{
-		note_defect(r, "The message contains a number out of range.");
-		out->type = jbvBool;
-		out->val.boolean = false;
-		return true;
-	}
-
-	text = (r->at - begin < sizeof(local)) ? local : palloc(r->at - begin + 1);
-	memcpy(text, begin, r->at - begin);
-	text[r->at - begin] = '\0';
-	out->val.numeric =
-		DatumGetNumeric(DirectFunctionCall3(numeric_in,
-											CStringGetDatum(text),
-											ObjectIdGetDatum(InvalidOid),
-											Int32GetDatum(-1)));
-	if (text != local)
-		pfree(text);
-	return true;
-}
-
-/* Reads true, false or null.  False: malformed. */
-static bool
-read_word(BodyReader *r, JsonbValue *out)
-{
-	Size		left = r->end - r->at;
-
-	if (left >= 4 && memcmp(r->at, "true", 4) == 0)
-	{
-		out->type = jbvBool;
-		out->val.boolean = true;
-		r->at += 4;
-	}
-	else if (left >= 5 && memcmp(r->at, "false", 5) == 0)
-	{
-		out->type = jbvBool;
-		out->val.boolean = false;
-		r->at += 5;
-	}
-	else if (left >= 4 && memcmp(r->at, "null", 4) == 0)
-	{
-		out->type = jbvNull;
-		r->at += 4;
-	}
-	else
-		return false;
-	return true;
 }
 
 /* A place on top of the stack. */
@@ -621,7 +248,7 @@ close_container(BodyReader *r)
 }
 
 /*
- * Reads the whole body.  False: malformed at r->at.  Otherwise the root is
+ * Reads the whole body.  False: malformed at r->scan.at.  Otherwise the root is
  * the one value on the stack, or r->not_object is set.
  */
 static bool
@@ -629,19 +256,19 @@ read_body(BodyReader *r)
 {
 	JsonbValue *v;
 	JsonbValue	scratch;
-	StringKind	kind;
+	PiToken		token;
 	bool		is_object;
 
 value:
 	skip_space(r);
-	if (r->at >= r->end)
+	if (r->scan.at >= r->scan.end)
 		return false;
 
-	switch (*r->at)
+	switch (*r->scan.at)
 	{
 		case '{':
 		case '[':
-			is_object = (*r->at++ == '{');
+			is_object = (*r->scan.at++ == '{');
 			if (r->nskipped > 0)
 				open_skipped(r, is_object);
 			else if (r->depth == 0 && !is_object)
@@ -664,7 +291,7 @@ value:
 				count_size(r, 12);
 			}
 			skip_space(r);
-			if (r->at < r->end && *r->at == (is_object ? '}' : ']'))
+			if (r->scan.at < r->scan.end && *r->scan.at == (is_object ? '}' : ']'))
 				goto close;
 			if (is_object)
 				goto key;
@@ -673,15 +300,15 @@ value:
 		case '"':
 			if (r->nskipped > 0 || r->depth == 0)
 			{
-				if (read_string(r, NULL) == STRING_MALFORMED)
+				if (pi_scan_string(&r->scan, NULL) == PI_TOKEN_MALFORMED)
 					return false;
 				break;
 			}
 			v = push_value(r);
-			kind = read_string(r, v);
-			if (kind == STRING_MALFORMED)
+			token = pi_scan_string(&r->scan, v);
+			if (token == PI_TOKEN_MALFORMED)
 				return false;
-			if (kind == STRING_HAS_ZERO)
+			if (token == PI_TOKEN_UNFIT)
 			{
 				note_defect(r, "The message contains \\u0000.");
 				v->type = jbvBool;
@@ -704,19 +331,26 @@ value:
 		case '9':
 			if (r->nskipped > 0 || r->depth == 0)
 			{
-				if (!read_number(r, NULL))
+				if (pi_scan_number(&r->scan, NULL) == PI_TOKEN_MALFORMED)
 					return false;
 				break;
 			}
 			v = push_value(r);
-			if (!read_number(r, v))
+			token = pi_scan_number(&r->scan, v);
+			if (token == PI_TOKEN_MALFORMED)
 				return false;
-			count_size(r, 8 + (v->type == jbvNumeric ?
-							   VARSIZE_ANY(v->val.numeric) : 0));
+			if (token == PI_TOKEN_UNFIT)
+			{
+				note_defect(r, "The message contains a number out of range.");
+				v->type = jbvBool;
+				v->val.boolean = false;
+				break;
+			}
+			count_size(r, 8 + VARSIZE_ANY(v->val.numeric));
 			break;
 
 		default:
-			if (!read_word(r, &scratch))
+			if (!pi_scan_word(&r->scan, &scratch))
 				return false;
 			if (r->nskipped > 0 || r->depth == 0)
 				break;
@@ -739,24 +373,24 @@ after_value:
 	{
 		if (r->nvalues == 0)
 			r->not_object = true;
-		return r->at == r->end;
+		return r->scan.at == r->scan.end;
 	}
 
-	if (r->at >= r->end)
+	if (r->scan.at >= r->scan.end)
 		return false;
-	if (*r->at == ',')
+	if (*r->scan.at == ',')
 	{
-		r->at++;
+		r->scan.at++;
 		skip_space(r);
 		if (is_object)
 			goto key;
 		goto value;
 	}
-	if (*r->at != (is_object ? '}' : ']'))
+	if (*r->scan.at != (is_object ? '}' : ']'))
 		return false;
 
 close:
-	r->at++;
+	r->scan.at++;
 	if (r->nskipped > 0)
 		r->nskipped--;
 	else
@@ -764,29 +398,29 @@ close:
 	goto after_value;
 
 key:
-	if (r->at >= r->end || *r->at != '"')
+	if (r->scan.at >= r->scan.end || *r->scan.at != '"')
 		return false;
 	if (r->nskipped > 0)
-		kind = read_string(r, NULL);
+		token = pi_scan_string(&r->scan, NULL);
 	else
 	{
 		v = push_value(r);
-		kind = read_string(r, v);
-		if (kind == STRING_HAS_ZERO)
+		token = pi_scan_string(&r->scan, v);
+		if (token == PI_TOKEN_UNFIT)
 		{
 			note_defect(r, "The message contains \\u0000.");
 			v->type = jbvNull;
 			r->dropped_keys = true;
 		}
-		else if (kind == STRING_GOOD)
+		else if (token == PI_TOKEN_GOOD)
 			count_size(r, 12 + v->val.string.len);
 	}
-	if (kind == STRING_MALFORMED)
+	if (token == PI_TOKEN_MALFORMED)
 		return false;
 	skip_space(r);
-	if (r->at >= r->end || *r->at != ':')
+	if (r->scan.at >= r->scan.end || *r->scan.at != ':')
 		return false;
-	r->at++;
+	r->scan.at++;
 	goto value;
 }
 
@@ -818,9 +452,9 @@ pi_body_parse(const char *bytes, size_t len, PiBody *out)
 		return;
 	}
 
-	r.start = bytes;
-	r.at = bytes;
-	r.end = bytes + len;
+	r.scan.start = bytes;
+	r.scan.at = bytes;
+	r.scan.end = bytes + len;
 	r.defect = NULL;
 	r.not_object = false;
 	r.values = r.local_values;
@@ -833,15 +467,15 @@ pi_body_parse(const char *bytes, size_t len, PiBody *out)
 	r.skipped = r.local_skipped;
 	r.nskipped = 0;
 	r.maxskipped = sizeof(r.local_skipped) * 8;
-	r.unescaped = NULL;
+	r.scan.unescaped = NULL;
 
 	if (!read_body(&r))
 	{
-		if (r.at >= r.end)
+		if (r.scan.at >= r.scan.end)
 			out->defect = "The message is not valid JSON: it ends too early.";
 		else
 			out->defect = psprintf("The message is not valid JSON at byte %zu.",
-								   (size_t) (r.at - r.start) + 1);
+								   (size_t) (r.scan.at - r.scan.start) + 1);
 	}
 	else if (r.not_object)
 		out->defect = "The message is not a JSON object.";
