@@ -8,11 +8,6 @@ CREATE FUNCTION profimport.worker_privilege(OUT kind text, OUT object text, OUT 
 	SELECT o.kind, o.object, p.privilege
 		FROM (VALUES
 			('SCHEMA', 'profimport', '{USAGE}'::text[]),
-			('TABLE', 'profimport.account', '{SELECT}'),
-			('TABLE', 'profimport.database', '{SELECT}'),
-			('TABLE', 'profimport.field', '{SELECT}'),
-			('TABLE', 'profimport.resource', '{SELECT}'),
-			('TABLE', 'profimport.resource_field', '{SELECT}'),
 			('TABLE', 'profimport.profile_key', '{SELECT}'),
 			('TABLE', 'profimport.subscription_key', '{SELECT}'),
 			('TABLE', 'profimport.profile', '{SELECT,INSERT,UPDATE}'),
@@ -24,8 +19,7 @@ CREATE FUNCTION profimport.worker_privilege(OUT kind text, OUT object text, OUT 
 			('TABLE', 'profimport.dedup', '{SELECT,INSERT,UPDATE,DELETE}'),
 			('TABLE', 'profimport.worker_run', '{SELECT,INSERT,UPDATE,DELETE}'),
 			('TABLE', 'profimport.attempt', '{SELECT,INSERT,UPDATE,DELETE}'),
-			('FUNCTION', 'profimport.import_batch(bytea[], jsonb[])', '{EXECUTE}'),
-			('FUNCTION', 'profimport.new_profile_id()', '{EXECUTE}')
+			('FUNCTION', 'profimport.import_batch(bytea[], jsonb[])', '{EXECUTE}')
 		) AS o (kind, object, privileges),
 		unnest(o.privileges) AS p (privilege)
 $$;

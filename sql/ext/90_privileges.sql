@@ -4,16 +4,13 @@
 
 CREATE FUNCTION profimport.grant_worker(role name) RETURNS void
 	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	p record;
 BEGIN
-	EXECUTE format('GRANT USAGE ON SCHEMA profimport TO %I', role);
-	EXECUTE format('GRANT SELECT ON profimport.account, profimport.database, profimport.field, '
-		'profimport.resource, profimport.resource_field, profimport.profile_key, profimport.subscription_key TO %I', role);
-	EXECUTE format('GRANT SELECT, INSERT, UPDATE ON profimport.profile, profimport.subscription TO %I', role);
-	EXECUTE format('GRANT SELECT, INSERT, DELETE ON profimport.trigger_event, profimport.import_error TO %I', role);
-	EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON profimport.batch, profimport.applied, profimport.dedup, '
-		'profimport.worker_run, profimport.attempt TO %I', role);
-	EXECUTE format('GRANT EXECUTE ON FUNCTION profimport.import_batch(bytea[], jsonb[]), '
-		'profimport.new_profile_id() TO %I', role);
+	FOR p IN SELECT * FROM profimport.worker_privilege() LOOP
+		-- the objects are written as they have to be; only the role is a name
+		EXECUTE format('GRANT %s ON %s %s TO %I', p.privilege, p.kind, p.object, role);
+	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION profimport.grant_worker(name) IS
