@@ -22,6 +22,7 @@
 #include "postgres.h"
 
 #include "body.h"
+#include "compat.h"
 #include "mb/pg_wchar.h"
 #include "scan.h"
 #include "utils/memutils.h"

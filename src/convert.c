@@ -22,6 +22,7 @@
 #include <sys/socket.h>
 
 #include "common/shortest_dec.h"
+#include "compat.h"
 #include "convert.h"
 #include "datetime.h"
 #include "textnorm.h"
