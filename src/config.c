@@ -54,9 +54,9 @@ static const char *const config_tables[] = {
 #define NUM_CONFIG_TABLES lengthof(config_tables)
 
 static MemoryContext cache_context = NULL;
-static HTAB *cache = NULL;
-static Oid	config_oids[NUM_CONFIG_TABLES];
-static Oid	owner = InvalidOid;
+static HTAB * cache = NULL;
+static Oid config_oids[NUM_CONFIG_TABLES];
+static Oid owner = InvalidOid;
 
 /* Set by the callback: nothing in the cache can be relied on. */
 static bool stale = true;

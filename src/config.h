@@ -68,6 +68,6 @@ extern bool pi_restoring(void);
  * The owner of the extension's tables, as whom configuration and keys are
  * read and written.
  */
-extern Oid	pi_owner(void);
+extern Oid pi_owner(void);
 
 #endif							/* PI_CONFIG_H */

@@ -38,7 +38,7 @@ set_input(PiInput *in, const char *body, size_t len)
 
 /* What an SQL function leaves to publish: a worker takes it from the table. */
 static void
-publish(const PiBatchResult *batch, const PiOut *result)
+publish(const PiBatchResult *batch, const PiOut * result)
 {
 	int			n = batch->nevents + (result ? 1 : 0);
 	PiOut	   *out;

@@ -623,7 +623,7 @@ json_text(StringInfo buf, const char *key, const char *value)
 		appendStringInfoString(buf, "null");
 }
 
-char *
+char	   *
 pi_event_json(const PiEventRow *e)
 {
 	StringInfoData buf;

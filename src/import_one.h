@@ -23,7 +23,8 @@ typedef struct PiItem
 	PiMatchValues values;
 	int			early_error;	/* not 0: it failed in steps 1 to 3 ... */
 	char	   *early_text;
-	char	   *value_error;	/* ... or its match value does not fit (step 5) */
+	char	   *value_error;	/* ... or its match value does not fit (step
+								 * 5) */
 	/* echo, also of a message that could not be read */
 	const char *feedback_id;
 	const char *matching;

@@ -18,7 +18,7 @@ pi_stored_value(Jsonb *data, const PiFieldDef *field)
 	return getKeyJsonValueFromContainer(&data->root, field->name, field->namelen, NULL);
 }
 
-Jsonb *
+Jsonb	   *
 pi_empty_object(void)
 {
 	JsonbParseState *state = NULL;
@@ -28,7 +28,7 @@ pi_empty_object(void)
 }
 
 static void
-push_key(JsonbParseState **state, const PiFieldDef *field)
+push_key(JsonbParseState * *state, const PiFieldDef *field)
 {
 	JsonbValue	key;
 
@@ -39,7 +39,7 @@ push_key(JsonbParseState **state, const PiFieldDef *field)
 }
 
 void
-pi_push_changed(JsonbParseState **state, const PiChanged *changed, int n)
+pi_push_changed(JsonbParseState * *state, const PiChanged *changed, int n)
 {
 	for (int i = 0; i < n; i++)
 	{

@@ -34,7 +34,7 @@ extern bool pi_merge(Jsonb *old, const PiChange *changes, int nchanges,
 					 PiMerge *out, char **error_text);
 
 /* Pushes the changed fields into an object that is being built; null: unset. */
-extern void pi_push_changed(JsonbParseState **state, const PiChanged *changed, int n);
+extern void pi_push_changed(JsonbParseState * *state, const PiChanged *changed, int n);
 
 /* The stored value of a field, or NULL. */
 extern JsonbValue *pi_stored_value(Jsonb *data, const PiFieldDef *field);

@@ -37,7 +37,7 @@ const PiModeInfo pi_modes[] = {
 #define NUM_MODES (PI_MATCH_CUSTOM_SUB + 1)
 
 /* A name of the sender's as texts show it: no longer than a declared one. */
-char *
+char	   *
 pi_show_name(const char *name, int len)
 {
 	return pnstrdup(name, pg_mbcliplen(name, len, 255));

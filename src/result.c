@@ -30,7 +30,7 @@ pi_outcome_name(PiOutcome outcome)
 	return NULL;
 }
 
-char *
+char	   *
 pi_result_json(const PiResult *r)
 {
 	StringInfoData buf;
@@ -49,7 +49,7 @@ pi_result_json(const PiResult *r)
 }
 
 static void
-push_string(JsonbParseState **state, const char *key, const char *value)
+push_string(JsonbParseState * *state, const char *key, const char *value)
 {
 	JsonbValue	v;
 
@@ -62,7 +62,7 @@ push_string(JsonbParseState **state, const char *key, const char *value)
 	pushJsonbValue(state, WJB_VALUE, &v);
 }
 
-Jsonb *
+Jsonb	   *
 pi_result_jsonb(const PiResult *r)
 {
 	JsonbParseState *state = NULL;

@@ -325,7 +325,7 @@ column_jsonb(int row, int col)
 }
 
 static void
-column_version(int row, int col, ItemPointer ctid, TransactionId *xmin)
+column_version(int row, int col, ItemPointer ctid, TransactionId * xmin)
 {
 	bool		isnull;
 
@@ -577,7 +577,7 @@ pi_row_was_swallowed(const char *table)
  * the caller will believe, or did a trigger swallow the row?
  */
 static bool
-version_is_gone(Statement *unchanged, const ItemPointerData *ctid, TransactionId xmin,
+version_is_gone(Statement *unchanged, const ItemPointerData * ctid, TransactionId xmin,
 				const char *table)
 {
 	Datum		args[2] = {PointerGetDatum(ctid), TransactionIdGetDatum(xmin)};

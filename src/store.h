@@ -94,7 +94,8 @@ extern bool pi_update_subscription(const PiSubscription *sub);
 
 typedef struct PiEventRow
 {
-	int64		event_id;		/* given by pi_insert_event or pi_next_event_id */
+	int64		event_id;		/* given by pi_insert_event or
+								 * pi_next_event_id */
 	const char *kind;
 	int			account_id;
 	int			db_id;

@@ -33,6 +33,7 @@ static const struct
 	const char *name;
 	ContactKind kind;
 }			channels[] =
+
 {
 	{"email", CONTACT_EMAIL},
 	{"sms", CONTACT_PHONE},
@@ -65,7 +66,7 @@ pi_channel(const char *name, int len)
 /* Separates provider and id of a push contact. */
 #define PUSH_SEPARATOR "\x1f"
 
-char *
+char	   *
 pi_contact_key_of(const char *channel, const char *contact, const char *provider,
 				  Jsonb *cc_data)
 {
@@ -468,7 +469,7 @@ compare_with_stored(PiSubState *st)
 	{
 		PiChanged  *c = &st->fields[i];
 		JsonbValue *before = st->orig.custom_fields ?
-			pi_stored_value(st->orig.custom_fields, c->field) : NULL;
+		pi_stored_value(st->orig.custom_fields, c->field) : NULL;
 
 		if (c->present != (before != NULL) ||
 			(c->present && !pi_value_equal(before, &c->value)))
@@ -604,7 +605,7 @@ pi_subs_write(const PiDatabase *db, const char *profile_id, PiSubStates *states,
 }
 
 static void
-push_text(JsonbParseState **state, const char *key, const char *text)
+push_text(JsonbParseState * *state, const char *key, const char *text)
 {
 	JsonbValue	v;
 
@@ -620,7 +621,7 @@ push_text(JsonbParseState **state, const char *key, const char *text)
 }
 
 static void
-push_key(JsonbParseState **state, const char *key)
+push_key(JsonbParseState * *state, const char *key)
 {
 	JsonbValue	v;
 
@@ -631,7 +632,7 @@ push_key(JsonbParseState **state, const char *key)
 }
 
 static void
-push_int(JsonbParseState **state, const char *key, int n)
+push_int(JsonbParseState * *state, const char *key, int n)
 {
 	JsonbValue	v;
 
@@ -646,7 +647,7 @@ push_int(JsonbParseState **state, const char *key, int n)
  * given by the insert, so "new" cannot be told from it here: a new one has
  * no version.)
  */
-Jsonb *
+Jsonb	   *
 pi_subs_event(const PiSubState *st)
 {
 	JsonbParseState *state = NULL;
