@@ -39,13 +39,13 @@
 /* Integers up to here have a double of their own. */
 #define MAX_EXACT_INT		(INT64CONST(1) << 53)
 
-typedef struct TypeName
+typedef struct DeclarableType
 {
 	const char *name;
 	PiType		type;
-} TypeName;
+} DeclarableType;
 
-static const TypeName declarable[] =
+static const DeclarableType declarable[] =
 {
 	{"string", PI_TYPE_STRING},
 	{"int", PI_TYPE_INT},
