@@ -29,7 +29,7 @@ a worker is what many tests do.
 
 Makes, starts and fills a server: url => the broker's; conf => { setting => value } or text, appended
 to postgresql.conf; preload => 0 leaves out shared_preload_libraries; extension => 0 leaves out CREATE EXTENSION;
-start => 0 only initializes; init => [...] is for Cluster's init (C<< allows_streaming => 1 >>).
+start => 0 only initializes; install_path => another installation than the first in the path (see ProfImport::CrashBuild); init => [...] is for Cluster's init (C<< allows_streaming => 1 >>).
 
 Defaults that differ from profimport's: reconnect_delay_max 1s, so that tests wait less.
 
@@ -99,7 +99,7 @@ my $json = JSON::PP->new->canonical->allow_nonref;
 sub create
 {
 	my ($class, $name, %options) = @_;
-	my $self = $class->new($name);
+	my $self = $class->new($name, $options{install_path} ? (install_path => $options{install_path}) : ());
 	my $conf = $options{conf} || {};
 	my %settings = (
 		'timezone' => 'UTC',
@@ -111,7 +111,10 @@ sub create
 
 	$settings{shared_preload_libraries} //= 'profimport' unless ($options{preload} // 1) == 0;
 	$settings{'profimport.amqp_url'} //= $options{url} if $options{url};
-	$self->init(@{ $options{init} || [] });
+	# The extension wants UTF8, which initdb takes only from a locale that says so.
+	my %init = @{ $options{init} || [] };
+	$init{extra} = [ '--encoding=UTF8', '--locale=C.UTF-8', @{ $init{extra} || [] } ];
+	$self->init(%init);
 	$self->append_conf('postgresql.conf',
 		join('', map { "$_ = " . _quote($settings{$_}) . "\n" } sort keys %settings));
 	$self->append_conf('postgresql.conf', $conf) unless ref $conf;
