@@ -697,7 +697,10 @@ END
 
 	for my $broker (@private)
 	{
-		$broker->destroy if $broker->{owner} == $$;
+		next unless $broker->{owner} == $$;
+		$broker->destroy;
+		# A sandbox keeps or removes everything at once.
+		remove_tree($broker->{dir}) if $status == 0 && !$ENV{PROFIMPORT_RUN};
 	}
 	$? = $status;
 }
