@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "compat.h"
+#include "crashpoint.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shmem.h"
@@ -26,6 +27,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	PI_CRASHPOINT_INIT();
 	pi_settings_init();
 
 	if (!process_shared_preload_libraries_in_progress)

@@ -307,7 +307,8 @@ sub _matches
 {
 	my ($got, $expected) = @_;
 
-	return ref $expected eq 'Regexp' ? $got =~ $expected : $got eq $expected;
+	# not in list context, where no match is no value
+	return scalar(ref $expected eq 'Regexp' ? $got =~ $expected : $got eq $expected);
 }
 
 sub _quote
