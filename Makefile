@@ -5,6 +5,7 @@
 #   make demo            see it work: real servers, real messages; KEEP=1 leaves them up
 #   make test            every suite, on servers of its own; TESTS="matching 010_life.pl" picks some
 #   make installcheck    the same suites against what is installed, as PostgreSQL's own extensions do (not as root)
+#   make valgrind        the SQL tests on a server under valgrind (slow; needs valgrind)
 #   make bench           the numbers
 #   make lint indent     static checks; core's layout of the C files
 #
@@ -160,7 +161,7 @@ sql/profimport--$(EXTVERSION).sql: $(EXT_SQL) sql/ext profimport.control
 	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$$f" || exit 1; done; \
 	 } >$@.tmp && mv $@.tmp $@
 
-.PHONY: deps demo test bench lint indent dist
+.PHONY: deps demo test valgrind bench lint indent dist
 
 deps:
 	@.ci/deps
@@ -169,6 +170,9 @@ SANDBOX = PG_CONFIG='$(PG_CONFIG)' exec t/sandbox
 
 test: deps
 	@$(SANDBOX) t/suites $(TESTS)
+
+valgrind: deps
+	@$(SANDBOX) t/valgrind $(TESTS)
 
 demo: deps
 	@KEEP='$(KEEP)' $(SANDBOX) t/demo
