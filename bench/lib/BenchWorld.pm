@@ -1,0 +1,451 @@
+
+=pod
+
+=head1 NAME
+
+BenchWorld - the servers of bench/run, and everything that it measures once
+
+=head1 SYNOPSIS
+
+  my $world = BenchWorld->new(messages => 30_000, batch => 500);
+  $world->floor;
+  $world->bridge('update', set => { 'profimport.batch_size' => 100 });
+
+Every measurement makes the messages it needs, different ones each time, and returns a hash: rate
+(messages/s), and, where they make sense, in microseconds of CPU per message, client (the worker, or the external
+process), backend (its PostgreSQL backend) and broker; wal (bytes per message).
+
+What is compared end to end is treated alike: the queue is filled and confirmed first, the process is new, and
+time runs from when it is connected to when the last result is confirmed.  CPU is what the kernel counted for all threads,
+in nanoseconds.  The server has no checkpoint of its own during a run.
+
+=cut
+
+package BenchWorld;
+
+use strict;
+use warnings;
+
+use FindBin;
+use IPC::Open2;
+use IO::Handle;
+use Time::HiRes qw(time sleep);
+use ProfImport::Test;
+
+my $here = $FindBin::RealBin;
+
+sub new
+{
+	my ($class, %options) = @_;
+	my $self = bless { run => 0, %options }, $class;
+
+	$self->{load} = "$ENV{TMPDIR}/amqp_load";
+	system('cc', '-O2', '-o', $self->{load}, "$here/amqp_load.c", '-lrabbitmq') == 0
+	  or die "cannot build amqp_load";
+	$self->{broker} = ProfImport::Broker->private('bench');
+	$self->{vhost} = $self->{broker}->new_vhost('bench');
+	$self->{place} = [ '127.0.0.1', $self->{broker}->port, $self->{vhost} ];
+	my $node = $self->{node} = ProfImport::Node->create('bench',
+		url => $self->{broker}->url($self->{vhost}),
+		conf => {
+			'profimport.enabled' => 'off',
+			fsync => 'on',
+			shared_buffers => '1GB',
+			max_wal_size => '16GB',
+			checkpoint_timeout => '1h',
+			# PostgreSQL's test library has every statement logged
+			log_statement => 'none',
+			log_min_messages => 'warning' });
+	$node->configure(1, $_, fields => { points => { type => 'int' }, tier => { type => 'tags', matching => json_true } })
+	  for 1 .. 3;
+	$node->safe_psql('postgres', slurp_file("$here/upsert_loop.sql"));
+	# what updates find, in both tables
+	$self->sql_loop($_, 'update') for qw(profimport.import_batch bench_upsert);
+	$self->tidy;
+	return $self;
+}
+
+sub node { return $_[0]{node} }
+sub client { return $_[0]{client} //= $_[0]{broker}->client($_[0]{vhost}) }
+
+# Between measurements: nothing that one leaves makes the next one slower.
+sub tidy
+{
+	my ($self) = @_;
+
+	$self->node->safe_psql('postgres', 'TRUNCATE profimport.trigger_event');
+	$self->node->safe_psql('postgres', 'VACUUM ANALYZE');
+	$self->node->safe_psql('postgres', 'CHECKPOINT');
+	return;
+}
+
+# Messages of a run, no two runs alike.  "half": every second profile is there;
+# "same": the values are those of the last "update"; "hot": one profile;
+# "custom": found by a tag.  With "of", any of so many profiles, by chance.
+sub bodies
+{
+	my ($self, $kind, %options) = @_;
+	my $n = $options{n} // $self->{messages};
+	my $db = $options{db} // 1;
+	my $run = ++$self->{run};
+	my $value = $kind eq 'same' ? $self->{last_update} : $run;
+	my @lines;
+
+	$self->{last_update} = $run if $kind eq 'update';
+	for my $i (1 .. $n)
+	{
+		my $who =
+			$options{of} ? 'u' . (1 + int rand $options{of})
+		  : $kind eq 'create' ? "c$run-$i"
+		  : $kind eq 'half' ? ($i % 2 ? "h$run-$i" : "u$i")
+		  : $kind eq 'hot' ? 'hot'
+		  : "u$i";
+		my $match = $kind eq 'custom' ? qq("matching":"custom","field_name":"tier","field_value":"$who")
+		  : qq("email":"$who\@example.com");
+		push @lines,
+			qq({"account_id":1,"db_id":$db,$match,"feedback_id":"f$run-$i",)
+		  . qq("data":{"_fname":"John","_lname":"Doe $value","_city":"Berlin","points":) . ($i + $value) . '}}';
+	}
+	return @lines;
+}
+
+sub fill
+{
+	my ($self, $queue, $lines, $prefix) = @_;
+
+	open my $pipe, '|-', join(' ', $self->{load}, 'fill', @{ $self->{place} }, $queue, $prefix // (), '>/dev/null')
+	  or die $!;
+	print $pipe "$_\n" for @$lines;
+	close $pipe or die "fill failed";
+	return;
+}
+
+# Seconds of CPU of a process, all threads.
+sub cpu
+{
+	my ($pid) = @_;
+	my $sum = 0;
+
+	for my $file (glob "/proc/$pid/task/*/schedstat")
+	{
+		open my $f, '<', $file or next;
+		my ($ns) = split ' ', <$f> // '';
+		$sum += $ns // 0;
+	}
+	return $sum / 1e9;
+}
+
+sub lsn { return $_[0]->node->sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn") }
+
+# A process that says "ready [PID]", is told to go, says how long it took.
+sub external
+{
+	my ($self, $n, @command) = @_;
+
+	local $ENV{PGHOST} = $self->node->host;
+	local $ENV{PGPORT} = $self->node->port;
+	local $ENV{PGDATABASE} = 'postgres';
+	my $pid = open2(my $out, my $in, @command);
+	$in->autoflush;
+	my $ready = <$out> // die "@command did not start";
+	my ($backend) = $ready =~ /ready (\d+)/;
+	my %pids = (client => $pid, broker => $self->{broker}->pid, $backend ? (backend => $backend) : ());
+	my $wal = $self->lsn;
+	my %before = map { $_ => cpu($pids{$_}) } keys %pids;
+	print $in "go\n";
+	my $seconds = <$out> // die "@command failed";
+	my %result = map { $_ => 1e6 * (cpu($pids{$_}) - $before{$_}) / $n } keys %pids;
+	$result{wal} = ($self->lsn - $wal) / $n if $backend;
+	close $in;
+	waitpid $pid, 0;
+	return { rate => $n / $seconds, %result };
+}
+
+sub floor
+{
+	my ($self, %options) = @_;
+	my $n = $self->{messages};
+
+	$self->fill('floor_in', [ $self->bodies('half') ]);
+	my $result = $self->external($n, $self->{load}, 'floor', @{ $self->{place} }, 'floor_in', 'floor_out', $n,
+		$options{batch} // $self->{batch});
+	$self->client->purge('floor_out');
+	return $result;
+}
+
+# The external consumers; undef if what they need is not there.
+sub node_js
+{
+	my ($self, $kind) = @_;
+	my $n = $self->{messages};
+
+	return unless $self->has_node;
+	$self->fill('node_in', [ $self->bodies($kind) ]);
+	my $result = $self->external($n, 'node', "$here/node/consumer.js", $self->{broker}->url($self->{vhost}),
+		'node_in', 'node_out', $n, $self->{batch});
+	$self->client->purge('node_out');
+	return $result;
+}
+
+sub has_node
+{
+	my ($self) = @_;
+
+	return $self->{has_node} //=
+	  system("cd '$here/node' && node --version >/dev/null && npm ci --no-audit --no-fund --loglevel=error >&2") == 0 || 0;
+}
+
+sub python
+{
+	my ($self, $mode, $kind, $n) = @_;
+
+	return unless $self->{has_python} //= system('/usr/bin/python3', '-c', 'import pika, psycopg2') == 0 || 0;
+	$self->fill('python_in', [ $self->bodies($kind, n => $n) ]);
+	my $result = $self->external($n, '/usr/bin/python3', "$here/python/consumer.py", $mode, @{ $self->{place} },
+		'python_in', 'python_out', $n);
+	$self->client->purge('python_out');
+	return $result;
+}
+
+# Settings for the time of a function.
+sub with
+{
+	my ($self, $set, $function) = @_;
+	my %set = %{ $set // {} };
+
+	$self->node->set(%set) if %set;
+	my $result = $function->();
+	$self->node->set(map { $_ => undef } keys %set) if %set;
+	return $result;
+}
+
+sub switch_off
+{
+	my ($self) = @_;
+
+	$self->node->poll('nothing pending', 'SELECT results_pending FROM profimport.status', 0);
+	$self->node->set('profimport.enabled' => 'off');
+	$self->node->poll('workers off', "SELECT count(*) FROM profimport.stat_worker WHERE state <> 'disabled'", 0);
+	return;
+}
+
+# set => settings; n, db, of: as in bodies(); ids: messages carry a message_id.
+# A queue other than database_import is chosen by import_queue in "set".
+sub bridge
+{
+	my ($self, $kind, %options) = @_;
+	my $n = $options{n} // $self->{messages};
+	my $set = $options{set} // {};
+	my $in = $set->{'profimport.import_queue'} // 'database_import';
+
+	$self->fill($in, [ $self->bodies($kind, %options) ], $options{ids} ? "m$self->{run}-" : undef);
+	return $self->with($set, sub { $self->drain_queue($n, $set) });
+}
+
+sub drain_queue
+{
+	my ($self, $n, $set) = @_;
+	my $node = $self->node;
+	my $workers = $set->{'profimport.workers'} // 1;
+	my $psql = $node->background_psql('postgres');
+	my $before = $node->sql('SELECT coalesce(sum(results_published), 0) FROM profimport.stat_worker');
+	my $errors = $node->sql('SELECT count(*) FROM profimport.import_error');
+	my $wal = $self->lsn;
+	my $broker = $self->{broker}->pid;
+	my (%cpu, $start, $end, $broker_cpu);
+	my $left = $n;
+
+	$node->set('profimport.enabled' => 'on');
+	while ($left > 0)
+	{
+		my $row = $psql->query("SELECT sum(results_published) - $before, extract(epoch FROM min(connected_since)),"
+			  . " coalesce(string_agg(pid::text, ' ' ), ''), count(connected_since), extract(epoch FROM clock_timestamp()) FROM profimport.stat_worker");
+		my ($published, $since, $pids, $connected, $now) = split /\|/, $row;
+
+		$left = $n - ($published // 0);
+		if (!$start)
+		{
+			if ($connected == $workers && $pids =~ /\d/)
+			{
+				$start = $since;
+				$cpu{$_} = cpu($_) for split ' ', $pids;
+				$broker_cpu = cpu($broker);
+				$self->{began} = $now;
+			}
+			sleep 0.002;
+			next;
+		}
+		$end = $now;
+		# looking costs CPU that the others want
+		my $rate = ($n - $left) / ($now - $start + 0.01);
+		sleep($left > $rate * 0.3 ? 0.2 : 0.005);
+	}
+	my $client = 0;
+	$client += cpu($_) - $cpu{$_} for keys %cpu;
+	my %result = (
+		rate => $n / ($end - $start),
+		client => 1e6 * $client / $n,
+		broker => 1e6 * (cpu($broker) - $broker_cpu) / $n,
+		wal => ($self->lsn - $wal) / $n);
+	($result{rss}) = map { rss($_) } keys %cpu;
+	$psql->quit;
+	die "messages failed" if $node->sql('SELECT count(*) FROM profimport.import_error') != $errors;
+	$self->switch_off;
+	$self->client->purge($set->{'profimport.result_queue'} // 'database_import_result');
+	return \%result;
+}
+
+# The same worker over so many messages: its resident memory after none and after
+# each of some equal parts.
+sub memory
+{
+	my ($self, $n, $parts) = @_;
+	my $node = $self->node;
+	my @kb;
+
+	$node->set('profimport.enabled' => 'on');
+	$node->wait_settled;
+	my $pid = $node->worker->{pid};
+	push @kb, rss($pid);
+	for (1 .. $parts)
+	{
+		my $before = $node->sql('SELECT messages FROM profimport.stat_worker');
+		$self->fill('database_import', [ $self->bodies('update', n => $n / $parts, of => $self->{messages}) ]);
+		$node->poll('all imported', "SELECT messages - $before FROM profimport.stat_worker", $n / $parts, timeout => 300);
+		$node->wait_settled;
+		$self->client->purge('database_import_result');
+		push @kb, rss($pid);
+	}
+	die 'the worker is another one' if $node->worker->{pid} != $pid;
+	$self->switch_off;
+	return @kb;
+}
+
+# Resident kB that are the process's own (what it maps of shared buffers is not).
+sub rss
+{
+	my ($pid) = @_;
+	open my $f, '<', "/proc/$pid/status" or return 0;
+	my %v = map { /^(\w+):\s+(\d+)/ ? ($1 => $2) : () } <$f>;
+
+	return ($v{RssAnon} // 0);
+}
+
+# A function that takes a batch of bodies, called in a loop inside the server,
+# a transaction each.
+sub sql_loop
+{
+	my ($self, $function, $kind, %options) = @_;
+	my $node = $self->node;
+	my @lines = $self->bodies($kind, %options);
+	my $file = "$ENV{TMPDIR}/bodies";
+
+	open my $f, '>', $file or die;
+	print $f int($_ / $self->{batch}), "\t\\\\x", unpack('H*', $lines[$_]), "\n" for 0 .. $#lines;
+	close $f;
+	$node->safe_psql('postgres', "CREATE TEMP TABLE bench_in (i int, b bytea);\n\\copy bench_in FROM '$file'\n"
+		  . 'CREATE TABLE bench_batch AS SELECT i, array_agg(b) AS a FROM bench_in GROUP BY i');
+	my $answer = $node->safe_psql('postgres', "DO \$\$
+		DECLARE r record; t timestamptz; w pg_lsn;
+		BEGIN
+			PERFORM count(*) FROM bench_batch;
+			t := clock_timestamp(); w := pg_current_wal_insert_lsn();
+			FOR r IN SELECT a FROM bench_batch ORDER BY i LOOP
+				PERFORM $function(r.a);
+				COMMIT;
+			END LOOP;
+			PERFORM set_config('bench.took', extract(epoch FROM clock_timestamp() - t)::text
+				|| ' ' || (pg_current_wal_insert_lsn() - w), false);
+		END \$\$;
+		SELECT current_setting('bench.took'); DROP TABLE bench_batch");
+	my ($took, $wal) = split ' ', $answer;
+	return { rate => @lines / $took, wal => $wal / @lines };
+}
+
+# Microseconds from a message to its answer.
+sub ping
+{
+	my ($self, $in, $out, $rate, $lines) = @_;
+	my $file = "$ENV{TMPDIR}/ping";
+
+	open my $f, '>', "$file.in" or die;
+	print $f "$_\n" for @$lines;
+	close $f;
+	system("$self->{load} ping @{ $self->{place} } $in $out $rate <$file.in >$file.out") == 0 or die 'ping failed';
+	return split ' ', slurp_file("$file.out");
+}
+
+sub echo_latency
+{
+	my ($self, $n) = @_;
+
+	my $pid = open2(my $out, my $in, $self->{load}, 'echo', @{ $self->{place} }, 'echo_in', 'echo_out');
+	my $ready = <$out>;
+	my @t = $self->ping('echo_in', 'echo_out', 0, [ $self->bodies('update', n => $n) ]);
+	kill TERM => $pid;
+	waitpid $pid, 0;
+	return @t;
+}
+
+sub commit_latency
+{
+	my ($self, $n) = @_;
+
+	return split ' ', $self->node->safe_psql('postgres', "CREATE TABLE bench_commit (i int, t float8);
+		DO \$\$
+		DECLARE t timestamptz; took float8[];
+		BEGIN
+			FOR i IN 1 .. $n LOOP
+				t := clock_timestamp();
+				INSERT INTO bench_commit VALUES (i);
+				COMMIT;
+				took := took || 1e6 * extract(epoch FROM clock_timestamp() - t)::float8;
+			END LOOP;
+			PERFORM set_config('bench.took', array_to_string(took, ' '), false);
+		END \$\$;
+		SELECT current_setting('bench.took'); DROP TABLE bench_commit");
+}
+
+# rate 0: one at a time
+sub bridge_latency
+{
+	my ($self, $rate, $n) = @_;
+
+	$self->node->set('profimport.enabled' => 'on');
+	$self->node->wait_settled;
+	my @t = $self->ping('database_import', 'database_import_result', $rate, [ $self->bodies('update', n => $n) ]);
+	$self->switch_off;
+	return @t;
+}
+
+# Share of a core that an idle worker takes, and how often it wakes.
+sub idle
+{
+	my ($self, $seconds) = @_;
+
+	$self->node->set('profimport.enabled' => 'on');
+	$self->node->wait_settled;
+	sleep 3;
+	my $pid = $self->node->worker->{pid};
+	my $wakes = sub { slurp_file("/proc/$pid/status") =~ /^voluntary_ctxt_switches:\s+(\d+)/m; $1 };
+	my ($cpu, $w) = (cpu($pid), $wakes->());
+	sleep $seconds;
+	my %result = (cpu => (cpu($pid) - $cpu) / $seconds, wakes => $wakes->() - $w);
+	$self->switch_off;
+	return \%result;
+}
+
+# Profiles u1 ... of a database, by COPY.
+sub load
+{
+	my ($self, $db, $n) = @_;
+	my $start = time;
+
+	$self->node->safe_psql('postgres', "\\copy profimport.profile (account_id, db_id, email, data) FROM PROGRAM"
+		  . " 'seq 1 $n | sed ''s/.*/1\\t$db\\tu&\@example.com\\t{\"_fname\":\"John\",\"_lname\":\"Doe\",\"_city\":\"Berlin\",\"points\":1}/'''");
+	my $took = time - $start;
+	$self->tidy;
+	return $took;
+}
+
+1;
