@@ -35,6 +35,11 @@ sub survive
 
 	$round++;
 	my $before = $node->worker->{messages};
+	if ($options{disabled})
+	{
+		$node->set('profimport.enabled' => 'off');
+		$node->wait_state('disabled');
+	}
 	$amqp->publish_many(
 		'database_import',
 		[
@@ -49,7 +54,7 @@ sub survive
 			} 1 .. $n
 		]);
 	$node->poll('some are imported', "SELECT messages >= $before + 100 FROM profimport.stat_worker WHERE worker = 1", 't')
-	  unless $options{at_once};
+	  unless $options{disabled};
 	my $lost = $hurt->() // 0;
 	$amqp = $broker->client($vhost) if $options{new_client};
 
@@ -109,17 +114,24 @@ survive(
 	new_client => 1);
 like($node->worker->{last_error}, qr/heartbeat|silent|no sign|timed out|timeout/i, 'frozen: seen by heartbeat or timeout');
 
-# A memory alarm stops publishing; import goes on.
+# A memory alarm stops publishing; import goes on.  What is to be imported must
+# be there before, since nobody can publish then.
 survive(
 	'memory alarm',
 	sub {
+		my $before = $node->row('SELECT sum(messages)::int AS n FROM profimport.stat_result')->{n};
+
 		$broker->memory_alarm(1);
+		$node->set('profimport.enabled' => undef);
 		$node->wait_state('blocked');
-		is($node->worker->{blocked}, JSON::PP::true, 'stat_worker says blocked');
+		is($node->sql('SELECT blocked FROM profimport.stat_worker'), 't', 'memory alarm: stat_worker says blocked');
+		$node->poll('import goes on',
+			'SELECT sum(messages) - ' . ($before + MESSAGES) . ' FROM profimport.stat_result', 0);
+		is($node->worker->{results_pending}, MESSAGES, 'memory alarm: results wait');
 		$broker->memory_alarm(0);
 		return 0;
 	},
-	at_once => 1);
+	disabled => 1);
 
 # The result queue vanishes: declared again, what is pending is sent again.
 # Results that were in it are gone with it, so take nothing for granted but
@@ -152,7 +164,7 @@ survive(
 {
 	$broker->stop;
 	$node->wait_state('backoff');
-	is($node->worker->{connected_since}, undef, 'down: not connected');
+	is($node->sql('SELECT connected_since FROM profimport.stat_worker'), '', 'down: not connected');
 	like($node->worker->{last_error}, qr{amqp://guest\@}, 'down: last_error names the broker');
 	unlike($node->worker->{last_error}, qr{guest:guest}, 'but not the password');
 	$broker->start;
