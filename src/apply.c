@@ -411,7 +411,8 @@ import_fresh(Apply *a)
 		input->len = item->delivery.len;
 		input->too_large = item->too_large;
 		input->properties = properties_jsonb(&item->delivery.props);
-		PI_CRASHPOINT_BODY(input->body, input->len);
+		if (request->give_up_text == NULL)
+			PI_CRASHPOINT_BODY(input->body, input->len);
 	}
 
 	if (pi_batch_timeout > 0)
