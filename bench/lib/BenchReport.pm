@@ -45,7 +45,8 @@ sub add
 
 	return unless $result;
 	push @{ $self->{values}{$name}{$_} }, $result->{$_} for keys %$result;
-	printf { $self->{terminal} } "  %-36s %8.0f/s\n", $name, $result->{rate};
+	printf { $self->{terminal} } "  %-36s %8.0f/s%s\n", $name, $result->{rate},
+	  defined $result->{others} ? sprintf('  (others %.0f %%)', $result->{others}) : '';
 	return;
 }
 
@@ -76,14 +77,16 @@ sub compare
 		my $rate = $self->median($name) // next;
 		my @all = sort { $a <=> $b } @{ $self->{values}{$name}{rate} };
 		my $figure = sub { my $v = $self->median($name, $_[0]); return defined $v ? sprintf('%.1f', $v) : '' };
-		my $wal = $self->median($name, 'wal');
+		my ($wal, $others) = map { $self->median($name, $_) } qw(wal others);
 
 		push @rows, [
 			$name, sprintf('%.0f', $rate), sprintf('%.0f-%.0f', @all[ 0, -1 ]), sprintf('%.2f', $rate / $base),
-			map({ $figure->($_) } qw(client backend broker)), defined $wal ? sprintf('%.0f', $wal) : '' ];
+			map({ $figure->($_) } qw(client backend broker)), 
+			map({ defined $_ ? sprintf('%.0f', $_) : '' } $wal, $others) ];
 	}
-	return $self->table($title,
-		[ 'what', 'messages/s', 'min-max', "of $options{base}", 'process us', 'backend us', 'broker us', 'WAL bytes' ], @rows ? \@rows : return);
+	$self->table($title,
+		[ 'what', 'messages/s', 'min-max', "of $options{base}", 'process us', 'backend us', 'broker us', 'WAL bytes', 'others %' ], \@rows) if @rows;
+	return;
 }
 
 sub table
@@ -92,7 +95,7 @@ sub table
 	my @width = map { my $c = $_; percentile(1, map { length $_->[$c] } $head, @$rows) } 0 .. $#$head;
 	my $line = sub {
 		my @cells = @_;
-		return '| ' . join(' | ', map { sprintf($_ ? '%*s' : '%-*s', ($_ ? $width[$_] : $width[$_]), $cells[$_]) } 0 .. $#cells) . " |\n";
+		return '| ' . join(' | ', map { sprintf($_ ? '%*s' : '%-*s', $width[$_], $cells[$_]) } 0 .. $#cells) . " |\n";
 	};
 
 	$self->say("\n### $title\n\n" . $line->(@$head) . '|' . join('|', map { ($_ ? '-' x ($width[$_] + 1) . ':' : '-' x ($width[0] + 2)) } 0 .. $#$head) . "|\n"

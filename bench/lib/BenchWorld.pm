@@ -13,10 +13,11 @@ BenchWorld - the servers of bench/run, and everything that it measures once
 
 Every measurement makes the messages it needs, different ones each time, and returns a hash: rate
 (messages/s), and, where they make sense, in microseconds of CPU per message, client (the worker, or the external
-process), backend (its PostgreSQL backend) and broker; wal (bytes per message).
+process), backend (its PostgreSQL backend) and broker; wal (bytes per message); others (the share of the machine that
+everything else used meanwhile, in percent: when it is high, the figures are about something else).
 
 What is compared end to end is treated alike: the queue is filled and confirmed first, the process is new, and
-time runs from when it is connected to when the last result is confirmed.  CPU is what the kernel counted for all threads,
+time runs from when it is connected (of several, the last) to when the last result is confirmed.  CPU is what the kernel counted for all threads,
 in nanoseconds.  The server has no checkpoint of its own during a run.
 
 =cut
@@ -135,6 +136,45 @@ sub cpu
 	return $sum / 1e9;
 }
 
+# Seconds that all cores were busy, and that have passed for all of them.
+sub machine
+{
+	my ($user, $nice, $system, $idle, $iowait, $irq, $softirq, $steal) = (split ' ', slurp_file('/proc/stat'))[ 1 .. 8 ];
+	my $busy = $user + $nice + $system + $irq + $softirq + $steal;
+
+	return ($busy / 100, ($busy + $idle + $iowait) / 100);
+}
+
+# What to take the difference of; pids by name, several to a name.
+sub usage
+{
+	my (%pids) = @_;
+	my %usage;
+
+	for my $name (keys %pids)
+	{
+		$usage{$name} += cpu($_) for @{ $pids{$name} };
+	}
+	return \%usage, machine();
+}
+
+sub spent
+{
+	my ($n, $before, $after) = @_;
+	my ($cpu0, $busy0, $all0) = @$before;
+	my ($cpu1, $busy1, $all1) = @$after;
+	my %spent;
+	my $ours = 0;
+
+	for my $name (keys %$cpu0)
+	{
+		$spent{$name} = 1e6 * ($cpu1->{$name} - $cpu0->{$name}) / $n;
+		$ours += $cpu1->{$name} - $cpu0->{$name};
+	}
+	$spent{others} = 100 * ($busy1 - $busy0 - $ours) / ($all1 - $all0) if $all1 > $all0;
+	return %spent;
+}
+
 sub lsn { return $_[0]->node->sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn") }
 
 # A process that says "ready [PID]", is told to go, says how long it took.
@@ -149,12 +189,12 @@ sub external
 	$in->autoflush;
 	my $ready = <$out> // die "@command did not start";
 	my ($backend) = $ready =~ /ready (\d+)/;
-	my %pids = (client => $pid, broker => $self->{broker}->pid, $backend ? (backend => $backend) : ());
+	my %pids = (client => [$pid], broker => [ $self->{broker}->pid ], $backend ? (backend => [$backend]) : ());
 	my $wal = $self->lsn;
-	my %before = map { $_ => cpu($pids{$_}) } keys %pids;
+	my @before = usage(%pids);
 	print $in "go\n";
 	my $seconds = <$out> // die "@command failed";
-	my %result = map { $_ => 1e6 * (cpu($pids{$_}) - $before{$_}) / $n } keys %pids;
+	my %result = spent($n, \@before, [ usage(%pids) ]);
 	$result{wal} = ($self->lsn - $wal) / $n if $backend;
 	close $in;
 	waitpid $pid, 0;
@@ -248,46 +288,44 @@ sub drain_queue
 	my $node = $self->node;
 	my $workers = $set->{'profimport.workers'} // 1;
 	my $psql = $node->background_psql('postgres');
-	my $before = $node->sql('SELECT coalesce(sum(results_published), 0) FROM profimport.stat_worker');
+	my ($published0, $connects0) = split /\|/, $node->sql(
+		'SELECT coalesce(sum(results_published), 0), coalesce(sum(connects), 0) FROM profimport.stat_worker');
 	my $errors = $node->sql('SELECT count(*) FROM profimport.import_error');
 	my $wal = $self->lsn;
-	my $broker = $self->{broker}->pid;
-	my (%cpu, $start, $end, $broker_cpu);
-	my $left = $n;
+	my (%pids, @usage, $start, $end);
+	my ($left, $seen) = ($n, 0);
 
 	$node->set('profimport.enabled' => 'on');
 	while ($left > 0)
 	{
-		my $row = $psql->query("SELECT sum(results_published) - $before, extract(epoch FROM min(connected_since)),"
-			  . " coalesce(string_agg(pid::text, ' ' ), ''), count(connected_since), extract(epoch FROM clock_timestamp()) FROM profimport.stat_worker");
-		my ($published, $since, $pids, $connected, $now) = split /\|/, $row;
+		my ($published, $connects, $pids, $now) = split /\|/, $psql->query(
+			"SELECT sum(results_published) - $published0, sum(connects) - $connects0,"
+			  . " coalesce(string_agg(pid::text, ' '), ''), extract(epoch FROM clock_timestamp()) FROM profimport.stat_worker");
 
-		$left = $n - ($published // 0);
-		if (!$start)
+		$left = $n - $published;
+		$end = $now;
+		if ($seen < $workers)
 		{
-			if ($connected == $workers && $pids =~ /\d/)
+			# from the last look that found somebody not connected
+			$seen = $connects;
+			$start = $now if !$start || $seen < $workers;
+			my @pids = split ' ', $pids;
+			if (!%pids && @pids == $workers)
 			{
-				$start = $since;
-				$cpu{$_} = cpu($_) for split ' ', $pids;
-				$broker_cpu = cpu($broker);
-				$self->{began} = $now;
+				%pids = (client => \@pids, broker => [ $self->{broker}->pid ]);
+				@usage = usage(%pids);
 			}
-			sleep 0.002;
+			sleep 0.001;
 			next;
 		}
-		$end = $now;
 		# looking costs CPU that the others want
 		my $rate = ($n - $left) / ($now - $start + 0.01);
 		sleep($left > $rate * 0.3 ? 0.2 : 0.005);
 	}
-	my $client = 0;
-	$client += cpu($_) - $cpu{$_} for keys %cpu;
 	my %result = (
 		rate => $n / ($end - $start),
-		client => 1e6 * $client / $n,
-		broker => 1e6 * (cpu($broker) - $broker_cpu) / $n,
+		spent($n, \@usage, [ usage(%pids) ]),
 		wal => ($self->lsn - $wal) / $n);
-	($result{rss}) = map { rss($_) } keys %cpu;
 	$psql->quit;
 	die "messages failed" if $node->sql('SELECT count(*) FROM profimport.import_error') != $errors;
 	$self->switch_off;
