@@ -189,6 +189,14 @@ describe_error(const ErrorData *edata, char *buf, size_t size)
 	};
 	bool		hide = edata->message == NULL;
 
+	/*
+	 * A command that such a function puts together from data fails in the
+	 * server itself, and the message quotes it.
+	 */
+	if (edata->context != NULL &&
+		(strstr(edata->context, "PL/") != NULL ||
+		 strstr(edata->context, "SQL function") != NULL))
+		hide = true;
 	if (!pi_sqlstate_is_transient(edata->sqlerrcode) &&
 		!pi_sqlstate_is_setup(edata->sqlerrcode))
 		hide = true;
