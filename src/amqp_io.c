@@ -205,8 +205,10 @@ pi_amqp_fill(PiAmqp *conn)
 		return 2;
 	if (conn->in_short)
 	{
+		/* only right after it: silence has to be heard, not remembered */
 		conn->in_short = false;
-		return 0;
+		if (pi_amqp_now() - conn->last_recv < 500)
+			return 0;
 	}
 
 	do
@@ -476,8 +478,9 @@ pi_amqp_write(PiAmqp *conn)
 		{
 			int			errnum = errno;
 
+			conn->in_short = false;
 			while (pi_amqp_fill(conn) == 1)
-				;
+				conn->in_short = false;
 			input_closed(conn, errnum);
 		}
 		return pi_amqp_conclude(conn);
