@@ -47,8 +47,9 @@ sub survive
 				{
 					body => message(
 						email => 'p' . ($_ % 40) . '@example.com',
-						($options{identity} ? (feedback_id => "$round-$_") : ()),
+						($options{identity} && $_ % 2 ? (feedback_id => "$round-$_") : ()),
 						data => { points => { action => 'incr', value => 1 } }),
+					($options{identity} && $_ % 2 == 0 ? (message_id => "$round-$_") : ()),
 					correlation_id => "$round-$_"
 				}
 			} 1 .. $n
