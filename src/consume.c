@@ -45,6 +45,8 @@
  */
 #include "postgres.h"
 
+#include <poll.h>
+
 #include "compat.h"
 #include "consume.h"
 #include "crashpoint.h"
@@ -69,6 +71,10 @@
 
 /* After something threw that should not. */
 #define RECOVER_MS 5000
+
+/* How long to listen for answers before a connection is closed. */
+#define HEAR_MS 300
+#define HEAR_STEP_MS 20
 
 PiWorker	pi_worker;
 
@@ -199,7 +205,7 @@ consumer_dying(void)
 }
 
 static void
-close_consumer(void)
+drop_consumer(void)
 {
 	pi_link_close(consumer);
 	consumer_lost();
@@ -209,7 +215,7 @@ void
 pi_consume_detach(void)
 {
 	pi_worker.away = false;
-	close_consumer();
+	drop_consumer();
 	pi_link_close(publisher);
 	pi_outbox_clear();
 	pi_apply_detach();
@@ -256,6 +262,61 @@ probe_answered(void)
 		pi_worker.settling = PI_SETTLING_SURE;
 }
 
+/*
+ * A moment for the answers that say which acknowledgements have arrived,
+ * before a connection is closed in order.  What was delivered and not
+ * imported comes back flagged redelivered: messages without identity that
+ * equal imported ones would be taken for these, as long as the records do
+ * not know better.  Deliveries that still come are let go.
+ */
+static void
+hear_probes(void)
+{
+	TimestampTz until = pi_in_ms(HEAR_MS);
+
+	while (consumer->conn != NULL && pi_worker.nprobes > 0 &&
+		   !pi_is_time(until))
+	{
+		PiAmqpEvent event;
+		PiAmqpEventType type;
+		MemoryContext old;
+		bool		unsent = false;
+		struct pollfd pfd;
+
+		if (!pi_amqp_flush(consumer->conn, &unsent))
+			return;
+		old = MemoryContextSwitchTo(feed->batch->context);
+		type = pi_amqp_next(consumer->conn, 0, &event);
+		MemoryContextSwitchTo(old);
+		if (type == PI_EVENT_FAILED)
+			return;
+		if (type == PI_EVENT_QOS_OK)
+			probe_answered();
+		if (type != PI_EVENT_NONE)
+			continue;
+
+		/* poll(): interrupts and the latch are no business of a close */
+		pfd.fd = pi_amqp_socket(consumer->conn);
+		pfd.events = POLLIN | (unsent ? POLLOUT : 0);
+		pfd.revents = 0;
+		(void) poll(&pfd, 1, HEAR_STEP_MS);
+	}
+}
+
+/* In order: others shall not find our deliveries in records of ours. */
+static void
+close_consumer(void)
+{
+	if (consumer->conn != NULL && pi_worker.attached)
+	{
+		PiApplyResult result;
+
+		hear_probes();
+		(void) pi_apply_forget(&result);
+	}
+	drop_consumer();
+}
+
 static void
 depth_told(const PiQueueInfo *info)
 {
@@ -275,6 +336,23 @@ depth_told(const PiQueueInfo *info)
 	}
 }
 
+/*
+ * Opening a connection may take a while, and the end of the turn, which tells
+ * the rest, comes after that.
+ */
+static void
+tell_connecting(void)
+{
+	if (pi_worker.connected)
+	{
+		pi_worker.connected = false;
+		pi_worker.blocked = false;
+		pi_slot_set_disconnected();
+	}
+	if (pi_worker.state != PI_STATE_BACKOFF)
+		pi_set_state(PI_STATE_CONNECTING);
+}
+
 static bool
 open_consumer(void)
 {
@@ -283,8 +361,7 @@ open_consumer(void)
 	if (pi_worker.away || pi_worker.paused_since != 0 ||
 		!pi_is_time(consumer->retry_at))
 		return false;
-	if (pi_worker.state != PI_STATE_BACKOFF)
-		pi_set_state(PI_STATE_CONNECTING);
+	tell_connecting();
 	if (!pi_link_open(consumer))
 		return false;
 	pi_slot_count_connect();
@@ -569,9 +646,14 @@ publish(void)
 	uint64		unsent;
 	bool		rest;
 
-	if (publisher->conn == NULL &&
-		(!pi_is_time(publisher->retry_at) || !pi_link_open(publisher)))
-		return false;
+	if (publisher->conn == NULL)
+	{
+		if (!pi_is_time(publisher->retry_at))
+			return false;
+		tell_connecting();
+		if (!pi_link_open(publisher))
+			return false;
+	}
 	if (!take_confirms())
 		return false;
 	if (!publisher->ready)
@@ -868,12 +950,15 @@ pi_consume_end(void)
 	/* what is already known to have arrived need not be sent again */
 	if (publisher->conn != NULL)
 		(void) take_confirms();
+	hear_probes();
 	conns[0] = consumer->conn;
 	conns[1] = publisher->conn;
 	consumer->conn = NULL;
 	publisher->conn = NULL;
+
+	/* before others get our deliveries */
+	if (pi_worker.attached)
+		pi_upkeep_note_end(!pi_worker.importing);
 	for (int i = 0; i < 2; i++)
 		pi_amqp_close(conns[i]);
-	if (pi_worker.attached && !pi_worker.importing)
-		pi_upkeep_note_clean_end();
 }

@@ -65,6 +65,14 @@ static PiSql end_delete_sql = {
 	.argtypes = {INT8ARRAYOID}
 };
 
+static PiSql end_acknowledged_sql = {
+	.text = "UPDATE profimport.batch SET digests = '' WHERE batch_id IN"
+	" (SELECT batch_id FROM profimport.batch"
+	" WHERE batch_id = ANY ($1) AND digests <> '' FOR UPDATE SKIP LOCKED)",
+	.nargs = 1,
+	.argtypes = {INT8ARRAYOID}
+};
+
 static PiSql end_keep_sql = {
 	.text = "UPDATE profimport.batch SET outgoing = $2, pending = $3"
 	" WHERE batch_id IN (SELECT batch_id FROM profimport.batch"
@@ -401,6 +409,17 @@ pi_journal_end_delete(const int64 *batch_ids, int n)
 		return;
 	ids = pi_sql_int8s(batch_ids, n);
 	pi_sql(&end_delete_sql, &ids, NULL);
+}
+
+void
+pi_journal_end_acknowledged(const int64 *batch_ids, int n)
+{
+	Datum		ids;
+
+	if (n == 0)
+		return;
+	ids = pi_sql_int8s(batch_ids, n);
+	pi_sql(&end_acknowledged_sql, &ids, NULL);
 }
 
 void

@@ -70,6 +70,9 @@ extern void pi_journal_delete(const int64 *batch_ids, int n);
 extern void pi_journal_end_delete(const int64 *batch_ids, int n);
 extern void pi_journal_end_keep(const PiBatchRecord *record);
 
+/* For the end of the process: records whose deliveries cannot come back. */
+extern void pi_journal_end_acknowledged(const int64 *batch_ids, int n);
+
 /* Records whose results arrived, but whose deliveries may come back. */
 extern void pi_journal_arrived(const int64 *batch_ids, int n);
 

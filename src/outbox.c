@@ -33,8 +33,10 @@
 #include "utils/timestamp.h"
 
 /*
- * An acknowledged record whose results do not arrive soon loses its digests
- * in the table, so that other workers stop looking at them.
+ * An acknowledged record loses its digests in the table with the next batch:
+ * the fewer there are, the fewer messages without identity can be taken for
+ * one of them.  With nothing else to do, a transaction of its own is made for
+ * that only if its results do not arrive soon.
  */
 #define THIN_AFTER_MS 1000
 
@@ -473,7 +475,6 @@ void
 pi_outbox_settled(PiSettled *settled)
 {
 	dlist_iter	iter;
-	TimestampTz now = GetCurrentTimestamp();
 	int			n = 0;
 
 	dlist_foreach(iter, &records)
@@ -494,8 +495,7 @@ pi_outbox_settled(PiSettled *settled)
 			settled->done[settled->ndone++] = record->batch_id;
 		else if (record->unconfirmed == 0 && record->ack == ACK_UNKNOWN)
 			settled->arrived[settled->narrived++] = record->batch_id;
-		else if (record->ack == ACK_SEEN && record->digests_stored &&
-				 thin_at(record) <= now)
+		else if (record->ack == ACK_SEEN && record->digests_stored)
 			settled->acknowledged[settled->nacknowledged++] = record->batch_id;
 		else
 			record->collected = false;

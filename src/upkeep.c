@@ -332,12 +332,13 @@ lock_at_once(const char *name)
 }
 
 /*
- * Tells the next process that this one did not die of a message, and what
- * has arrived, so that it is not sent again.  Runs while the process exits,
- * so it must not wait for a lock.
+ * Tells the next process what has arrived, so that it is not sent again, and
+ * which deliveries cannot come back; and if the end is clean, that this
+ * process did not die of a message.  Runs while the process exits, so it must
+ * not wait for a lock.
  */
 void
-pi_upkeep_note_clean_end(void)
+pi_upkeep_note_end(bool clean)
 {
 	const char *reason;
 	PiSettled	settled;
@@ -355,10 +356,14 @@ pi_upkeep_note_clean_end(void)
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
 	PushActiveSnapshot(GetTransactionSnapshot());
-	pi_journal_run_ends(pi_my_worker + 1);
-	pi_feed_undo_attempt(&pi_worker.feed);
+	if (clean)
+	{
+		pi_journal_run_ends(pi_my_worker + 1);
+		pi_feed_undo_attempt(&pi_worker.feed);
+	}
 	pi_outbox_settled(&settled);
 	pi_journal_end_delete(settled.done, settled.ndone);
+	pi_journal_end_acknowledged(settled.acknowledged, settled.nacknowledged);
 	foreach(lc, pi_outbox_partial())
 		pi_journal_end_keep((PiBatchRecord *) lfirst(lc));
 	PopActiveSnapshot();

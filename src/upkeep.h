@@ -113,7 +113,7 @@ extern void pi_upkeep_forget(void);
 extern void pi_upkeep_maintain(void);
 
 /* The process ends, and not in the middle of a batch. */
-extern void pi_upkeep_note_clean_end(void);
+extern void pi_upkeep_note_end(bool clean);
 
 /* ---- consume.c ------------------------------------------------------ */
 
