@@ -21,7 +21,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-PiBatch *
+PiBatch    *
 pi_batch_create(MemoryContext parent)
 {
 	PiBatch    *batch = (PiBatch *) MemoryContextAllocZero(parent,
@@ -117,7 +117,7 @@ compute_digests(PiArrival *item)
 void
 pi_batch_add(PiBatch *batch, const PiDelivery *delivery, size_t max_body)
 {
-	PiArrival	   *item;
+	PiArrival  *item;
 
 	if (batch->nitems >= batch->allocated)
 	{

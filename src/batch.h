@@ -29,7 +29,7 @@ typedef struct PiArrival
 typedef struct PiBatch
 {
 	MemoryContext context;		/* holds everything below */
-	PiArrival	   *items;
+	PiArrival  *items;
 	int			nitems;
 	int			allocated;
 	int			done;			/* items before this one are committed */

@@ -66,8 +66,9 @@
 #define SETTLE_MIN_MS 1000
 #define SETTLE_MAX_MS 60000
 
-/* Minutes that a consumer stays away after it gave back; doubles each time. */
-#define MAX_AWAY_MINUTES 240
+/* How long a consumer that gave back stays away; doubles each time. */
+#define MIN_AWAY_MS PI_PATIENCE_MS
+#define MAX_AWAY_MS (4 * 3600 * 1000)
 
 /* After something threw that should not. */
 #define RECOVER_MS 5000
@@ -461,11 +462,10 @@ ask_depth(void)
 static void
 go_away(void)
 {
-	int			minutes;
+	int64		ms = (int64) MIN_AWAY_MS << Min(pi_worker.times_away, 16);
 
 	pi_worker.times_away++;
-	minutes = Min(1 << Min(pi_worker.times_away - 1, 16), MAX_AWAY_MINUTES);
-	pi_worker.come_back_at = pi_in_ms((int64) minutes * 60000);
+	pi_worker.come_back_at = pi_in_ms(Min(ms, MAX_AWAY_MS));
 	pi_worker.away = true;
 	ereport(LOG,
 			(errmsg("profimport worker %d gives its deliveries back, because importing them fails",
@@ -735,7 +735,7 @@ tell(void)
 {
 	bool		connected = consumer->conn != NULL && publisher->conn != NULL;
 	bool		blocked = publisher->conn != NULL &&
-		pi_amqp_blocked(publisher->conn);
+	pi_amqp_blocked(publisher->conn);
 	uint64		pending = pi_outbox_pending();
 
 	if (connected != pi_worker.connected)

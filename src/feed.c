@@ -157,9 +157,9 @@ choose_piece(PiFeed *feed, bool *careful)
 	for (int i = 0; i < n; i++)
 	{
 		bool		watched = feed->careful > 0 &&
-			items[i].delivery.redelivered;
+		items[i].delivery.redelivered;
 		PiSuspect  *suspect = feed->nsuspects > 0 ?
-			find_suspect(feed, items[i].digest) : NULL;
+		find_suspect(feed, items[i].digest) : NULL;
 
 		if (!watched && suspect == NULL)
 			continue;

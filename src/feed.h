@@ -15,8 +15,13 @@
 #include "backoff.h"
 #include "batch.h"
 
-/* Failing for longer than this, deliveries are given back. */
+/*
+ * Failing for longer than this, deliveries are given back.  A test build has
+ * less patience.
+ */
+#ifndef PI_PATIENCE_MS
 #define PI_PATIENCE_MS 60000
+#endif
 
 /* Messages known to be slow or to need too much memory. */
 #define PI_MAX_SUSPECTS 64

@@ -511,7 +511,7 @@ fetch_records(MemoryContext context)
 	return records;
 }
 
-List *
+List	   *
 pi_journal_load(int worker, const int64 *except, int n, int limit)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -524,7 +524,7 @@ pi_journal_load(int worker, const int64 *except, int n, int limit)
 	return fetch_records(context);
 }
 
-List *
+List	   *
 pi_journal_claim(int worker, int limit)
 {
 	MemoryContext context = CurrentMemoryContext;

@@ -526,7 +526,7 @@ pi_outbox_forget(bool committed)
 	}
 }
 
-List *
+List	   *
 pi_outbox_partial(void)
 {
 	dlist_iter	iter;
@@ -562,7 +562,7 @@ compare_int64(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-int64 *
+int64	   *
 pi_outbox_ids(bool live_only, int *n)
 {
 	dlist_iter	iter;
