@@ -73,7 +73,24 @@ dry_run(const PiInput *in, PiBatchResult *batch)
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(oldcontext);
-	pi_engine_batch(in, 1, PI_ENGINE_DRY_RUN | PI_ENGINE_NO_ERROR_ROW, NULL, NULL, batch);
+	PG_TRY();
+	{
+		pi_engine_batch(in, 1, PI_ENGINE_DRY_RUN | PI_ENGINE_NO_ERROR_ROW, NULL, NULL, batch);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *edata;
+
+		/* whoever catches it ends a subtransaction of its own, not ours */
+		MemoryContextSwitchTo(oldcontext);
+		edata = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(oldcontext);
+		CurrentResourceOwner = oldowner;
+		ReThrowError(edata);
+	}
+	PG_END_TRY();
 	RollbackAndReleaseCurrentSubTransaction();
 	MemoryContextSwitchTo(oldcontext);
 	CurrentResourceOwner = oldowner;
