@@ -8,6 +8,7 @@
  *	iso.imp(patch, ...)	import_batch() of these messages, each {"account_id":1, "db_id":1, "data":{}} || iso.json(patch):
  *						what became of them
  *	iso.count(patch)	import_batch() of a message whose data also has n, increased by one
+ *	iso.sqlstate(sql)	what a statement raises, "00000" if nothing
  *	iso.profiles		what is stored, without ids and times, in one order
  *	iso.wrong_keys()	where profile_key and subscription_key are not what the rows say; always empty
  *	iso.check			one row: how many profiles, the sum of their n, trigger events by kind, how many wrong keys
@@ -53,6 +54,15 @@ CREATE FUNCTION iso.count(patch text) RETURNS TABLE (outcome text, error int) LA
 	SELECT * FROM iso.imp(jsonb_set(jsonb '{"data": {}}' || iso.json(patch), '{data,n}', '{"action": "incr", "value": 1}')::text)
 $f$;
 
+CREATE FUNCTION iso.sqlstate(sql text) RETURNS text LANGUAGE plpgsql AS $f$
+BEGIN
+	EXECUTE sql;
+	RETURN '00000';
+EXCEPTION WHEN OTHERS THEN
+	RETURN SQLSTATE;
+END
+$f$;
+
 CREATE VIEW iso.profiles AS
 	SELECT db_id, email, phones, data, subscriptions
 	FROM profimport.profile p CROSS JOIN LATERAL
@@ -62,32 +72,7 @@ CREATE VIEW iso.profiles AS
 		 WHERE (s.account_id, s.db_id, s.profile_id) = (p.account_id, p.db_id, p.profile_id)) AS of_profile
 	ORDER BY db_id, email COLLATE "C", phones, data, subscriptions COLLATE "C";
 
--- the planner thinks of millions of rows, and would compile the query
-CREATE FUNCTION iso.wrong_keys() RETURNS TABLE (what text, name text, key_value text) LANGUAGE sql SET jit = off AS $f$
-	WITH should (key_value, name, resource_id, profile_id, subscription_no, db_id, account_id, is_unique) AS (
-		SELECT k, 'phones' COLLATE "C", NULL::int, profile_id, NULL::bigint, db_id, account_id, false
-			FROM profimport.profile, unnest(phones) AS phone, profimport.match_keys('string', to_jsonb(phone)) AS k
-		UNION ALL
-		SELECT k, f.name, NULL, p.profile_id, NULL, db_id, account_id, f.is_unique
-			FROM profimport.profile p JOIN profimport.field f USING (account_id, db_id),
-				profimport.match_keys(f.type, p.data->f.name) AS k
-			WHERE f.matching
-		UNION ALL
-		SELECT k, f.name, resource_id, s.profile_id, s.subscription_no, s.db_id, account_id, NULL
-			FROM profimport.subscription s JOIN profimport.resource_field f USING (account_id, resource_id),
-				profimport.match_keys(f.type, s.custom_fields->f.name) AS k
-			WHERE f.matching
-	), are AS (
-		SELECT key_value, name, NULL::int AS resource_id, profile_id, NULL::bigint AS subscription_no, db_id, account_id, is_unique
-			FROM profimport.profile_key
-		UNION ALL
-		SELECT key_value, name, resource_id, profile_id, subscription_no, db_id, account_id, NULL
-			FROM profimport.subscription_key
-	)
-	SELECT 'missing' AS what, name, key_value FROM (TABLE should EXCEPT ALL TABLE are) AS m
-	UNION ALL
-	SELECT 'surplus', name, key_value FROM (TABLE are EXCEPT ALL TABLE should) AS s
-$f$;
+DO $d$ BEGIN EXECUTE pg_read_file('../../specs/include/keys.sql'); END $d$;
 
 CREATE VIEW iso.check AS
 	SELECT (SELECT count(*) FROM profimport.profile) AS profiles,
