@@ -114,7 +114,7 @@ PGFILEDESC = "profimport - imports customer profiles from RabbitMQ"
 
 # -MMD: a changed header rebuilds what includes it (PGXS does this only if the
 # server was configured so; Debian's was not).
-PG_CPPFLAGS = -MMD -MP
+PG_CPPFLAGS = -MMD -MP -DPI_VERSION='"$(EXTVERSION)"'
 # -Wextra less what PostgreSQL's own headers and idioms set off.
 PG_CFLAGS = -Wall -Wextra -Werror=implicit-function-declaration -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 # -Bsymbolic: a function of ours is never replaced by one of the same name in

@@ -119,6 +119,7 @@ pi_apply_init(void)
 		{"transaction_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+		{"application_name", "profimport"},
 		{"check_function_bodies", "on"},	/* see pi_restoring() */
 	};
 

@@ -49,6 +49,7 @@ pi_extension_usable(const char **reason)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 
+	*reason = NULL;
 	if (version == NULL)
 	{
 		*reason = "extension \"profimport\" is not installed in this database";

@@ -401,14 +401,16 @@ pi_store_begin(void)
 	 */
 	LockRelationOid(get_relname_relid("profile", nsp), RowExclusiveLock);
 	LockRelationOid(get_relname_relid("subscription", nsp), RowExclusiveLock);
-	pi_config_refresh();
 
 	nestlevel = NewGUCNestLevel();
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	/* a trigger of the user that has to scan seems so dear that it is compiled */
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+
+	/* an import is never part of a restore, whatever the session has set */
+	if (pi_restoring())
+		(void) set_config_option("check_function_bodies", "on", PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	pi_config_refresh();
 	return nestlevel;
 }
 

@@ -145,11 +145,11 @@ note_owner(Oid owner)
 	SpinLockRelease(&pi_shared->mutex);
 }
 
-/* The owner of the extension; invalid if it is not there. */
+/* The owner of the extension; invalid if it is not there: why, in the slot. */
 static Oid
 find_owner(void)
 {
-	const char *reason;
+	const char *reason = NULL;
 	Oid			owner = InvalidOid;
 
 	SetCurrentStatementStartTimestamp();
@@ -166,6 +166,8 @@ find_owner(void)
 			ReleaseSysCache(tuple);
 		}
 	}
+	if (reason != NULL)
+		pi_slot_set_error(reason);
 	CommitTransactionCommand();
 	return owner;
 }

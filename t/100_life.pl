@@ -153,8 +153,8 @@ is($worker->{results_published}, 10_004, 'and the results');
 cmp_ok($worker->{batches}, '<', 200, 'in batches');
 is($node->row('SELECT queue_messages AS n FROM profimport.status')->{n}, 0, 'status tells the depth of the queue');
 $node->poll('an empty journal', 'SELECT count(*) FROM profimport.batch', 0);
-is( $node->sql("SELECT state FROM pg_stat_activity WHERE backend_type = 'profimport worker'"),
-	'idle', 'pg_stat_activity shows the worker idle');
+is( $node->sql("SELECT application_name || ' ' || state FROM pg_stat_activity WHERE backend_type = 'profimport worker'"),
+	'profimport idle', 'pg_stat_activity shows the worker idle, by its name');
 $node->poll(
 	'statistics of the tables',
 	"SELECT n_tup_ins >= (SELECT count(*) FROM profimport.profile) FROM pg_stat_user_tables"
