@@ -54,6 +54,7 @@ OBJS = \
 	src/outbox.o \
 	src/profile_id.o \
 	src/profimport.o \
+	src/receive.o \
 	src/repeats.o \
 	src/result.o \
 	src/scan.o \

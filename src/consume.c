@@ -26,18 +26,6 @@
  *		each time, so that a broker that counts deliveries does not run out of
  *		patience.
  *
- *		Acknowledgements are not confirmed by the broker.  After each one a
- *		basic.qos is sent on the same channel; its answer shows that the
- *		channel has seen the acknowledgement.  The answers come in order, so
- *		"probes" is a queue.
- *
- *		After a connection died it is not known which acknowledgements
- *		arrived.  Its deliveries come back, are recognised and taken out of
- *		the records; or the acknowledgement had arrived, and the records would
- *		wait for ever.  So, with nothing to do, the depth of the queue is
- *		asked for: if it is empty and we are the only consumer, no delivery is
- *		left that could come back.
- *
  * IDENTIFICATION
  *		src/consume.c
  *
@@ -45,12 +33,11 @@
  */
 #include "postgres.h"
 
-#include <poll.h>
-
 #include "compat.h"
 #include "consume.h"
 #include "crashpoint.h"
 #include "outbox.h"
+#include "receive.h"
 #include "settings.h"
 #include "upkeep.h"
 #include "utils/memutils.h"
@@ -59,23 +46,12 @@
 /* A pause longer than this gives deliveries back. */
 #define PAUSE_MS PI_PATIENCE_MS
 
-/* The depth of the queue is looked at so often while messages flow. */
-#define DEPTH_MS 5000
-
-/* ... and while it may tell that no delivery can come back any more. */
-#define SETTLE_MIN_MS 1000
-#define SETTLE_MAX_MS 60000
-
 /* How long a consumer that gave back stays away; doubles each time. */
 #define MIN_AWAY_MS PI_PATIENCE_MS
 #define MAX_AWAY_MS (4 * 3600 * 1000)
 
 /* After something threw that should not. */
 #define RECOVER_MS 5000
-
-/* How long to listen for answers before a connection is closed. */
-#define HEAR_MS 300
-#define HEAR_STEP_MS 20
 
 PiWorker	pi_worker;
 
@@ -161,299 +137,17 @@ feed_world(void)
 	return world;
 }
 
-/* ---- the consumer --------------------------------------------------- */
-
-/* Its connection is closed; what it held comes back. */
-static void
-consumer_lost(void)
-{
-	pi_outbox_consumer_lost();
-	pi_worker.nprobes = 0;
-	pi_worker.cancelled = false;
-	pi_worker.reopen = false;
-	pi_worker.unsettled = true;
-	pi_worker.settling = PI_SETTLING_NOT;
-	pi_worker.settle_at = 0;
-	pi_worker.settle_ms = SETTLE_MIN_MS;
-	if (!pi_worker.away)
-		pi_feed_drop(feed);
-}
-
-static void
-consumer_failed(void)
-{
-	pi_link_fail(consumer);
-	consumer_lost();
-}
-
-/* It is dead, but why lies behind deliveries that will come back. */
-static void
-consumer_dying(void)
-{
-	PiAmqpEventType type;
-
-	do
-	{
-		PiAmqpEvent event;
-		MemoryContext old;
-
-		pi_feed_drop(feed);
-		old = MemoryContextSwitchTo(feed->batch->context);
-		type = pi_amqp_next(consumer->conn, 0, &event);
-		MemoryContextSwitchTo(old);
-	} while (type != PI_EVENT_FAILED && type != PI_EVENT_NONE);
-	consumer_failed();
-}
-
-static void
-drop_consumer(void)
-{
-	pi_link_close(consumer);
-	consumer_lost();
-}
-
 void
 pi_consume_detach(void)
 {
 	pi_worker.away = false;
-	drop_consumer();
+	pi_receive_drop();
 	pi_link_close(publisher);
 	pi_outbox_clear();
 	pi_apply_detach();
 	pi_worker.attached = false;
 	pi_worker.attach_at = 0;
 	pi_worker.paused_since = 0;
-}
-
-static bool
-probe(uint64 tag, bool settling)
-{
-	PiProbe    *p;
-
-	if (pi_worker.nprobes == pi_worker.probe_room)
-	{
-		int			room = Max(pi_worker.probe_room * 2, 64);
-		Size		size = sizeof(PiProbe) * room;
-
-		pi_worker.probes = pi_worker.probes == NULL ?
-			MemoryContextAlloc(TopMemoryContext, size) :
-			repalloc(pi_worker.probes, size);
-		pi_worker.probe_room = room;
-	}
-	p = &pi_worker.probes[pi_worker.nprobes++];
-	p->tag = tag;
-	p->settling = settling;
-	return pi_amqp_probe(consumer->conn, pi_effective_prefetch());
-}
-
-static void
-probe_answered(void)
-{
-	PiProbe		first;
-
-	if (pi_worker.nprobes == 0)
-		return;
-	first = pi_worker.probes[0];
-	pi_worker.nprobes--;
-	memmove(pi_worker.probes, pi_worker.probes + 1,
-			sizeof(PiProbe) * pi_worker.nprobes);
-	if (first.tag > 0)
-		pi_outbox_acknowledged(first.tag);
-	if (first.settling && pi_worker.settling == PI_SETTLING_PROBED)
-		pi_worker.settling = PI_SETTLING_SURE;
-}
-
-/*
- * A moment for the answers that say which acknowledgements have arrived,
- * before a connection is closed in order.  What was delivered and not
- * imported comes back flagged redelivered: messages without identity that
- * equal imported ones would be taken for these, as long as the records do
- * not know better.  Deliveries that still come are let go.
- */
-static void
-hear_probes(void)
-{
-	TimestampTz until = pi_in_ms(HEAR_MS);
-
-	while (consumer->conn != NULL && pi_worker.nprobes > 0 &&
-		   !pi_is_time(until))
-	{
-		PiAmqpEvent event;
-		PiAmqpEventType type;
-		MemoryContext old;
-		bool		unsent = false;
-		struct pollfd pfd;
-
-		if (!pi_amqp_flush(consumer->conn, &unsent))
-			return;
-		old = MemoryContextSwitchTo(feed->batch->context);
-		type = pi_amqp_next(consumer->conn, 0, &event);
-		MemoryContextSwitchTo(old);
-		if (type == PI_EVENT_FAILED)
-			return;
-		if (type == PI_EVENT_QOS_OK)
-			probe_answered();
-		if (type != PI_EVENT_NONE)
-			continue;
-
-		/* poll(): interrupts and the latch are no business of a close */
-		pfd.fd = pi_amqp_socket(consumer->conn);
-		pfd.events = POLLIN | (unsent ? POLLOUT : 0);
-		pfd.revents = 0;
-		(void) poll(&pfd, 1, HEAR_STEP_MS);
-	}
-}
-
-/* In order: others shall not find our deliveries in records of ours. */
-static void
-close_consumer(void)
-{
-	if (consumer->conn != NULL && pi_worker.attached)
-	{
-		PiApplyResult result;
-
-		hear_probes();
-		(void) pi_apply_forget(&result);
-	}
-	drop_consumer();
-}
-
-static void
-depth_told(const PiQueueInfo *info)
-{
-	pi_slot_set_queue(info->messages, info->consumers);
-	if (pi_worker.settling != PI_SETTLING_ASKED)
-		return;
-
-	/*
-	 * Nothing waits in the queue, and nobody else can hold a delivery.  What
-	 * was on its way to us arrives before the answer to the probe.
-	 */
-	pi_worker.settling = PI_SETTLING_NOT;
-	if (info->messages == 0 && info->consumers == 1)
-	{
-		pi_worker.settling = PI_SETTLING_PROBED;
-		(void) probe(0, true);
-	}
-}
-
-/*
- * Opening a connection may take a while, and the end of the turn, which tells
- * the rest, comes after that.
- */
-static void
-tell_connecting(void)
-{
-	if (pi_worker.connected)
-	{
-		pi_worker.connected = false;
-		pi_worker.blocked = false;
-		pi_slot_set_disconnected();
-	}
-	if (pi_worker.state != PI_STATE_BACKOFF)
-		pi_set_state(PI_STATE_CONNECTING);
-}
-
-static bool
-open_consumer(void)
-{
-	if (consumer->conn != NULL)
-		return true;
-	if (pi_worker.away || pi_worker.paused_since != 0 ||
-		!pi_is_time(consumer->retry_at))
-		return false;
-	tell_connecting();
-	if (!pi_link_open(consumer))
-		return false;
-	pi_slot_count_connect();
-	pi_link_prosper(consumer);
-	pi_upkeep_note_prefetch();
-	return pi_worker.attached;
-}
-
-/*
- * Takes deliveries and whatever else the connection has, up to a batch.  True
- * if there is more to be had at once.
- */
-static bool
-receive(void)
-{
-	size_t		max_body = pi_max_message_bytes();
-	int			before = feed->batch->nitems;
-
-	if (!open_consumer())
-		return false;
-
-	while (pi_worker.paused_since == 0 && pi_feed_wants_more(feed))
-	{
-		PiAmqpEvent event;
-		MemoryContext old = MemoryContextSwitchTo(feed->batch->context);
-		PiAmqpEventType type = pi_amqp_next(consumer->conn, max_body, &event);
-
-		MemoryContextSwitchTo(old);
-		switch (type)
-		{
-			case PI_EVENT_NONE:
-				if (feed->batch->nitems > before)
-					PI_CRASHPOINT("after-receive");
-				return false;
-			case PI_EVENT_DELIVERY:
-				pi_batch_add(feed->batch, &event.delivery, max_body);
-				if (event.delivery.redelivered)
-					pi_worker.settling = PI_SETTLING_NOT;
-				break;
-			case PI_EVENT_QOS_OK:
-				probe_answered();
-				break;
-			case PI_EVENT_QUEUE_INFO:
-				depth_told(&event.queue);
-				break;
-			case PI_EVENT_CANCELLED:
-				pi_worker.cancelled = true;
-				break;
-			case PI_EVENT_FAILED:
-				consumer_failed();
-				return false;
-			default:
-				break;
-		}
-		CHECK_FOR_INTERRUPTS();
-	}
-
-	/* what is not read now stays with the connection */
-	if (!pi_amqp_keepalive(consumer->conn))
-	{
-		consumer_failed();
-		return false;
-	}
-	if (feed->batch->nitems > before)
-		PI_CRASHPOINT("after-receive");
-	return pi_worker.paused_since == 0 && feed->failing_since == 0;
-}
-
-/* Asks for the depth of the queue, if somebody wants to know. */
-static void
-ask_depth(void)
-{
-	bool		wanted;
-
-	if (consumer->conn == NULL)
-		return;
-	wanted = pi_slot_queue_wanted();
-	if (!pi_feed_empty(feed) && pi_is_time(pi_worker.depth_at))
-		wanted = true;
-	if (pi_worker.unsettled && pi_worker.settling == PI_SETTLING_NOT &&
-		pi_feed_empty(feed) && pi_is_time(pi_worker.settle_at))
-	{
-		pi_worker.settling = PI_SETTLING_ASKED;
-		pi_worker.settle_at = pi_in_ms(pi_worker.settle_ms);
-		pi_worker.settle_ms = Min(pi_worker.settle_ms * 2, SETTLE_MAX_MS);
-		wanted = true;
-	}
-	if (!wanted)
-		return;
-	pi_worker.depth_at = pi_in_ms(DEPTH_MS);
-	(void) pi_amqp_queue_poll(consumer->conn, pi_import_queue);
 }
 
 /* ---- import --------------------------------------------------------- */
@@ -471,7 +165,7 @@ go_away(void)
 			(errmsg("profimport worker %d gives its deliveries back, because importing them fails",
 					pi_my_worker + 1),
 			 errdetail("They are imported when it works again.")));
-	close_consumer();
+	pi_receive_close();
 	feed->failing_since = 0;
 }
 
@@ -558,15 +252,14 @@ import(void)
 			pi_worker.last_batch_at = GetCurrentTimestamp();
 			pi_worker.maintain_at = Min(pi_worker.maintain_at,
 										pi_in_ms(60000));
-			if (!pi_amqp_ack(consumer->conn, tag, true) || !probe(tag, false))
-				consumer_failed();
+			pi_receive_acknowledge(tag);
 			PI_CRASHPOINT("before-publish");
 			return true;
 		case PI_FEED_TIRED:
 			go_away();
 			return false;
 		case PI_FEED_LOST:
-			consumer_dying();
+			pi_receive_dying();
 			return false;
 		case PI_FEED_ABSENT:
 			pi_consume_detach();
@@ -650,7 +343,7 @@ publish(void)
 	{
 		if (!pi_is_time(publisher->retry_at))
 			return false;
-		tell_connecting();
+		pi_tell_connecting();
 		if (!pi_link_open(publisher))
 			return false;
 	}
@@ -706,7 +399,7 @@ pause_or_resume(void)
 		ereport(LOG,
 				(errmsg("profimport worker %d gives its deliveries back, because " UINT64_FORMAT " results wait to be confirmed",
 						pi_my_worker + 1, pending)));
-		close_consumer();
+		pi_receive_close();
 	}
 }
 
@@ -806,10 +499,10 @@ pi_consume_turn(TimestampTz *wake_at)
 	{
 		pi_upkeep_claim();
 		if (pi_worker.attached)
-			again |= receive();
+			again |= pi_receive();
 		if (pi_worker.attached)
 		{
-			ask_depth();
+			pi_receive_ask_depth();
 			again |= import();
 		}
 		if (pi_worker.attached)
@@ -825,7 +518,7 @@ pi_consume_turn(TimestampTz *wake_at)
 			pi_upkeep_maintain();
 		}
 		if ((pi_worker.cancelled || pi_worker.reopen) && pi_feed_empty(feed))
-			close_consumer();
+			pi_receive_close();
 		if (pi_worker.attached && !again)
 			tell();
 	}
@@ -898,7 +591,7 @@ pi_consume_reload(void)
 	{
 		/* between batches, unless this one does not come to its end */
 		if (feed->failing_since != 0)
-			close_consumer();
+			pi_receive_close();
 		else
 			pi_worker.reopen = true;
 	}
@@ -925,7 +618,6 @@ pi_consume_init(void)
 {
 	memset(&pi_worker, 0, sizeof(pi_worker));
 	pi_worker.state = PI_STATE_CONNECTING;
-	pi_worker.settle_ms = SETTLE_MIN_MS;
 	pi_feed_init(feed);
 	pi_link_init(consumer, PI_LINK_CONSUME);
 	pi_link_init(publisher, PI_LINK_PUBLISH);
@@ -950,7 +642,7 @@ pi_consume_end(void)
 	/* what is already known to have arrived need not be sent again */
 	if (publisher->conn != NULL)
 		(void) take_confirms();
-	hear_probes();
+	pi_receive_last_answers();
 	conns[0] = consumer->conn;
 	conns[1] = publisher->conn;
 	consumer->conn = NULL;
