@@ -124,6 +124,8 @@ $node->set('profimport.batch_timeout' => undef);
 
 # ---- deadlocks with an application that updates the same profiles
 
+# one batch of all twenty, or the worker would hold nothing the application wants
+$node->set('profimport.batch_size' => 20, 'profimport.batch_delay' => '30s');
 $application->query_safe("SET deadlock_timeout = '10s'; BEGIN; UPDATE profimport.profile SET data = data || '{\"_city\": \"app\"}' WHERE email = 'n20\@example.com'");
 publish_at_once(numbered(20, data => { _region => 'dead' }));
 $node->poll('the worker waits for the lock',
@@ -133,6 +135,7 @@ $results = results_of(20);
 is(scalar(grep { $_->{json}{error} } values %$results), 0, 'a deadlock: all imported');
 is($node->sql("SELECT count(*) FROM profimport.profile WHERE data->>'_region' = 'dead'"), 20, 'each of them');
 cmp_ok(logged(qr/deadlock detected/), '>', 0, 'there was one');
+$node->set('profimport.batch_size' => undef, 'profimport.batch_delay' => undef);
 
 # ---- a missing object hits everybody: nothing is answered, the state says so
 

@@ -131,8 +131,12 @@ $node->set('profimport.result_ttl' => undef);
 
 # ---- a queue made by somebody else, without any argument, is used as it is
 
+# not under the worker's hands: it would declare the queue itself
+$node->set('profimport.enabled' => 'off');
+$node->wait_state('disabled');
 $amqp->delete('database_import_result');
 $amqp->declare('database_import_result');
+$node->set('profimport.enabled' => undef);
 imports('a plain result queue');
 is(queue('database_import_result')->{arguments}{'x-message-ttl'}, undef, 'it is as it was');
 
