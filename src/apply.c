@@ -60,6 +60,7 @@ typedef struct Apply
 	/* how far the engine has come */
 	bool		importing;
 	bool		lost;
+	bool		undecided;
 	int			ticks;
 	TimestampTz last_tick;
 } Apply;
@@ -522,8 +523,7 @@ apply_work(void *arg)
 	Apply	   *a = (Apply *) arg;
 	const PiApplyRequest *request = a->request;
 	PiBatchRecord *record = &a->result->record;
-	int64	   *live;
-	int			nlive;
+	PiRepeatScope scope;
 	char		prefix[33];
 	uint8	   *digests;
 	const PiResult **results;
@@ -538,9 +538,20 @@ apply_work(void *arg)
 	if (!request->rehearse)
 		forget_settled();
 
-	live = pi_outbox_ids(true, &nlive);
-	pi_repeats_find(request->items, &a->n, live, nlive, request->all_kept,
-					&a->repeats);
+	memset(&scope, 0, sizeof(scope));
+	scope.live = pi_outbox_ids(true, &scope.nlive);
+	scope.all_kept = request->all_kept;
+	scope.decide = request->decide || request->rehearse;
+	scope.horizon = *request->horizon;
+	pi_repeats_find(request->items, &a->n, &scope, &a->repeats);
+	*request->horizon = scope.horizon;
+	if (scope.undecided)
+	{
+		a->undecided = true;
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("another worker knows whether a message was imported")));
+	}
 	import_fresh(a);
 
 	pi_journal_new_uuid(prefix);
@@ -555,6 +566,8 @@ apply_work(void *arg)
 	record->batch_id = pi_journal_insert(pi_my_worker + 1, digests, a->n,
 										 record->out, record->nout);
 	record->has_digests = true;
+	if (pi_open_batches(pi_my_worker) == 0)
+		pi_slot_set_open_batches(record->batch_id);
 	pi_repeats_remember(record->batch_id, prefix, request->items, a->n,
 						results, outs);
 	if (request->attempted)
@@ -586,6 +599,8 @@ locate_failure(const Apply *a, PiApplyStatus status, TimestampTz started)
 
 	if (a->lost)
 		return PI_APPLY_LOST;
+	if (a->undecided)
+		return PI_APPLY_UNDECIDED;
 	if (!a->importing)
 		return status;
 

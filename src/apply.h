@@ -18,6 +18,7 @@ typedef enum PiApplyStatus
 	PI_APPLY_DONE,
 	PI_APPLY_ABSENT,			/* there is no usable extension */
 	PI_APPLY_LOST,				/* the connection the batch came from is dead */
+	PI_APPLY_UNDECIDED,			/* try again in a moment, or decide */
 	PI_APPLY_TRANSIENT,			/* try again */
 	PI_APPLY_SETUP,				/* a grant or an object is missing, for all */
 	PI_APPLY_TIMEOUT,			/* ran into batch_timeout */
@@ -30,8 +31,10 @@ typedef struct PiApplyRequest
 	const PiArrival *items;
 	int			n;
 
-	/* all_kept of pi_repeats_find() */
+	/* of PiRepeatScope; *horizon is kept from one attempt to the next */
 	bool		all_kept;
+	bool		decide;
+	int64	   *horizon;
 
 	/* the first (and only) item is not imported but answered 500 with this */
 	const char *give_up_sqlstate;

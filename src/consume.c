@@ -474,7 +474,7 @@ note_wakes(void)
 	{
 		if (consumer->conn == NULL)
 			pi_wake_no_later_than(consumer->retry_at);
-		else if (feed->failing_since != 0)
+		else if (feed->failing_since != 0 || feed->undecided_since != 0)
 			pi_wake_no_later_than(feed->not_before);
 	}
 	if (publisher->conn == NULL || !publisher->ready)

@@ -46,6 +46,13 @@
 /* Attempts alone, or deaths, before a message is answered 500. */
 #define MAX_FAILURES 3
 
+/*
+ * Waiting for another worker to learn whether its acknowledgement arrived:
+ * mostly it takes milliseconds, a second if that worker has nothing to do.
+ */
+#define UNDECIDED_DELAY_MS 10
+#define DECIDE_AFTER_MS 5000
+
 /* Delay after a deadlock and the like, at most. */
 #define CONFLICT_DELAY_MS 20
 
@@ -73,8 +80,12 @@ pi_feed_wants_more(const PiFeed *feed)
 {
 	const PiBatch *batch = feed->batch;
 
-	/* the first that passes shows that it is the others' own fault */
-	if (feed->setup)
+	/*
+	 * Failing for all, the first that passes shows that it is the others' own
+	 * fault.  Undecided, answers about acknowledgements come behind the
+	 * deliveries, and other workers may wait for what they say.
+	 */
+	if (feed->setup || feed->undecided_since != 0)
 		return batch->nitems - batch->done < pi_effective_prefetch() &&
 			batch->bytes < (size_t) pi_batch_bytes * 4096;
 	if (feed->failing_since != 0)
@@ -94,6 +105,8 @@ pi_feed_drop(PiFeed *feed)
 	feed->piece = 0;
 	feed->tries = 0;
 	feed->hopeless = 0;
+	feed->undecided_since = 0;
+	feed->horizon = 0;
 	pi_backoff_reset(&feed->backoff);
 }
 
@@ -350,6 +363,8 @@ on_success(PiFeed *feed, const PiApplyResult *result)
 	feed->setup = false;
 	feed->tries = 0;
 	feed->hopeless = 0;
+	feed->undecided_since = 0;
+	feed->horizon = 0;
 	feed->reported[0] = '\0';
 	pi_backoff_reset(&feed->backoff);
 	if (feed->piece > 0)
@@ -372,6 +387,10 @@ fill_request(PiFeed *feed, const PiFeedWorld *world, int n,
 	request->items = feed->batch->items + feed->batch->done;
 	request->n = n;
 	request->all_kept = world->all_kept;
+	request->decide = feed->undecided_since != 0 &&
+		TimestampDifferenceExceeds(feed->undecided_since,
+								   GetCurrentTimestamp(), DECIDE_AFTER_MS);
+	request->horizon = &feed->horizon;
 	request->tick = world->tick;
 	request->queue = pi_import_queue;
 }
@@ -468,6 +487,15 @@ pi_feed_step(PiFeed *feed, const PiFeedWorld *world, PiApplyResult *result,
 		return PI_FEED_ABSENT;
 	if (status == PI_APPLY_LOST)
 		return PI_FEED_LOST;
+	if (status == PI_APPLY_UNDECIDED)
+	{
+		/* these and no later ones: the horizon holds for them */
+		if (feed->undecided_since == 0)
+			feed->undecided_since = GetCurrentTimestamp();
+		feed->piece = n;
+		delay(feed, UNDECIDED_DELAY_MS);
+		return PI_FEED_FAILED;
+	}
 	on_failure(feed, status, n, result, request.give_up_text != NULL);
 	return PI_FEED_FAILED;
 }

@@ -48,6 +48,8 @@ typedef struct PiFeed
 	bool		attempting;		/* an attempt is recorded for ... */
 	uint8		attempted[PI_DIGEST_LEN];
 	int			deaths;			/* ... which cost so many workers before */
+	TimestampTz undecided_since;	/* 0: not waiting for another worker */
+	int64		horizon;		/* see PiRepeatScope */
 	int			hopeless;		/* SQLSTATE for which the next one is given up */
 	PiSuspect	suspects[PI_MAX_SUSPECTS];
 	int			nsuspects;

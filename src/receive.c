@@ -57,6 +57,7 @@ static void
 lost(void)
 {
 	pi_outbox_consumer_lost();
+	pi_slot_set_open_batches(0);
 	pi_worker.nprobes = 0;
 	pi_worker.cancelled = false;
 	pi_worker.reopen = false;
@@ -311,7 +312,8 @@ pi_receive(void)
 	}
 	if (feed->batch->nitems > before)
 		PI_CRASHPOINT("after-receive");
-	return pi_worker.paused_since == 0 && feed->failing_since == 0;
+	return pi_worker.paused_since == 0 && feed->failing_since == 0 &&
+		feed->undecided_since == 0;
 }
 
 /* Asks for the depth of the queue, if somebody wants to know. */

@@ -12,6 +12,12 @@
  *				 Counted: each one that comes back uses up one entry, and is
  *				 entered into the record of its new batch.  The result is in
  *				 the old record, or has arrived.
+ *				 A record of another worker whose connection is open does not
+ *				 count, since nothing of an open connection comes back; but
+ *				 that worker may not have noticed yet that the broker closed
+ *				 it.  So one waits until the other has learnt whether its
+ *				 acknowledgement arrived: then the record loses its digests,
+ *				 or it is one of a connection that has died.
  *		dedup    message_id and body of messages imported with error 0.
  *				 Asked for every delivery that carries a message_id.  Holds
  *				 the result, which is sent again.
@@ -42,6 +48,7 @@
 #include "libpq/pqformat.h"
 #include "repeats.h"
 #include "settings.h"
+#include "shmem.h"
 #include "sql.h"
 #include "storage/lock.h"
 #include "utils/hsearch.h"
@@ -70,8 +77,8 @@ typedef struct Wanted
 } Wanted;
 
 static PiSql digests_sql = {
-	.text = "SELECT batch_id, digests FROM profimport.batch"
-	" WHERE digests <> '' ORDER BY batch_id",
+	.text = "SELECT batch_id, digests, coalesce(worker, 0)"
+	" FROM profimport.batch WHERE digests <> '' ORDER BY batch_id",
 	.nargs = 0
 };
 
@@ -217,13 +224,33 @@ compare_int64(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The records that have one of the wanted digests. */
+/*
+ * Is the record that of another worker whose connection is open?  What that
+ * connection delivered does not come back as long as it is.
+ */
+static bool
+is_open_elsewhere(int64 batch_id, int worker)
+{
+	int64		first;
+
+	if (worker == 0 || worker == pi_my_worker + 1)
+		return false;
+	first = pi_open_batches(worker - 1);
+	return first != 0 && batch_id >= first;
+}
+
+/*
+ * The records that have one of the wanted digests: those of connections that
+ * have died, or those of other workers whose connections are open.
+ */
 static int
-find_records(HTAB *wanted, const int64 *live, int nlive, int64 **batch_ids)
+find_records(HTAB *wanted, PiRepeatScope *scope, bool elsewhere,
+			 int64 **batch_ids, int *nothers)
 {
 	SPITupleTable *tuples;
 	uint64		nrows = pi_sql(&digests_sql, NULL, NULL);
 	int			nfound = 0;
+	int64		newest = 0;
 
 	tuples = SPI_tuptable;
 	*batch_ids = (int64 *) palloc(sizeof(int64) * Max(nrows, 1));
@@ -236,7 +263,17 @@ find_records(HTAB *wanted, const int64 *live, int nlive, int64 **batch_ids)
 		int			n;
 
 		batch_id = DatumGetInt64(pi_sql_column(row, 1));
-		if (bsearch(&batch_id, live, nlive, sizeof(int64), compare_int64))
+		newest = Max(newest, batch_id);
+		if (bsearch(&batch_id, scope->live, scope->nlive, sizeof(int64),
+					compare_int64))
+			continue;
+		if (is_open_elsewhere(batch_id,
+							  DatumGetInt32(pi_sql_column(row, 3))) != elsewhere)
+		{
+			(*nothers)++;
+			continue;
+		}
+		if (elsewhere && scope->horizon != 0 && batch_id > scope->horizon)
 			continue;
 		stored = pi_sql_column(row, 2);
 		digests = DatumGetByteaPP(stored);
@@ -254,6 +291,8 @@ find_records(HTAB *wanted, const int64 *live, int nlive, int64 **batch_ids)
 			pfree(digests);
 	}
 	SPI_freetuptable(tuples);
+	if (elsewhere && scope->horizon == 0)
+		scope->horizon = newest;
 	return nfound;
 }
 
@@ -314,22 +353,31 @@ use_up(HTAB *wanted, int *next, const int64 *batch_ids, int nfound,
 }
 
 static void
-find_in_batches(const PiArrival *items, int n, const int64 *live, int nlive,
+find_in_batches(const PiArrival *items, int n, PiRepeatScope *scope,
 				PiRepeats *repeats)
 {
 	HTAB	   *wanted = create_wanted(n);
 	int		   *next = (int *) palloc(sizeof(int) * n);
 	int64	   *batch_ids;
 	int			nfound;
+	int			nothers = 0;
 
 	for (int i = n - 1; i >= 0; i--)
 	{
 		if (items[i].delivery.redelivered)
 			want(wanted, items[i].digest, i, next);
 	}
-	nfound = find_records(wanted, live, nlive, &batch_ids);
+	nfound = find_records(wanted, scope, false, &batch_ids, &nothers);
 	if (nfound > 0)
 		use_up(wanted, next, batch_ids, nfound, repeats);
+	if (nothers > 0)
+	{
+		nfound = find_records(wanted, scope, true, &batch_ids, &nothers);
+		if (nfound > 0 && scope->decide)
+			use_up(wanted, next, batch_ids, nfound, repeats);
+		else if (nfound > 0)
+			scope->undecided = true;
+	}
 	hash_destroy(wanted);
 }
 
@@ -568,8 +616,8 @@ find_in_applied(const PiArrival *items, int n, bool all_kept, PiRepeats *repeats
 }
 
 void
-pi_repeats_find(const PiArrival *items, int *n, const int64 *live, int nlive,
-				bool all_kept, PiRepeats *repeats)
+pi_repeats_find(const PiArrival *items, int *n, PiRepeatScope *scope,
+				PiRepeats *repeats)
 {
 	bool		redelivered = false;
 	bool		message_ids = false;
@@ -586,9 +634,9 @@ pi_repeats_find(const PiArrival *items, int *n, const int64 *live, int nlive,
 
 	/* First, because it may lower *n, and find_in_batches() leaves marks. */
 	if (message_ids && pi_dedup_window > 0)
-		find_in_dedup(items, n, all_kept, repeats->answers);
+		find_in_dedup(items, n, scope->all_kept, repeats->answers);
 	if (redelivered)
-		find_in_batches(items, *n, live, nlive, repeats);
+		find_in_batches(items, *n, scope, repeats);
 	for (int i = 0; i < *n; i++)
 	{
 		if (repeats->answers[i].kind == 0 || repeats->verdicts[i] != PI_FRESH)
@@ -597,7 +645,7 @@ pi_repeats_find(const PiArrival *items, int *n, const int64 *live, int nlive,
 		repeats->nrepeated++;
 	}
 	if (redelivered && pi_dedup_window > 0)
-		find_in_applied(items, *n, all_kept, repeats);
+		find_in_applied(items, *n, scope->all_kept, repeats);
 }
 
 /* ---- remembering ---------------------------------------------------- */

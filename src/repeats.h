@@ -37,18 +37,37 @@ typedef struct PiRepeats
  */
 extern void pi_repeats_enter(bool wait);
 
+/* What pi_repeats_find() must know, and what it found out besides. */
+typedef struct PiRepeatScope
+{
+	/* our records whose deliveries cannot come back to us; ascending */
+	const int64 *live;
+	int			nlive;
+
+	/* everything in the tables counts, even if older than dedup_window */
+	bool		all_kept;
+
+	/*
+	 * A delivery may equal one in a record of another worker whose connection
+	 * is open, as far as that worker knows.  "decide": then it is the same
+	 * one.  Otherwise "undecided" is set: the record will soon tell more.
+	 * Records later than "horizon" are out of the question: they were written
+	 * when the delivery was here already.  0: not known yet, and set.
+	 */
+	bool		decide;
+	int64		horizon;
+	bool		undecided;
+} PiRepeatScope;
+
 /*
  * Looks the items up.  Only what is flagged redelivered or carries a
- * message_id is looked for.  "live" lists records, in ascending order, whose
- * deliveries cannot come back to this worker.  all_kept: everything that is
- * still in the tables counts, even if it is older than dedup_window.
+ * message_id is looked for.
  *
  * *n may be lowered: two messages with the same message_id and body must not
  * be in one transaction, so the second one ends it.
  */
 extern void pi_repeats_find(const PiArrival *items, int *n,
-							const int64 *live, int nlive,
-							bool all_kept, PiRepeats *repeats);
+							PiRepeatScope *scope, PiRepeats *repeats);
 
 /*
  * Remembers the messages of a batch that were imported.  results has one

@@ -280,6 +280,7 @@ slot_detach(int code, Datum arg)
 	slot->pid = 0;
 	slot->wants_restart = code == 0;
 	slot->latch = NULL;
+	slot->open_batches = 0;
 	slot->state = failed ? PI_STATE_ERROR : PI_STATE_STOPPED;
 	slot->connected_since = 0;
 	slot->broker[0] = '\0';
@@ -440,6 +441,34 @@ pi_slot_queue_wanted(void)
 		return false;
 	queue_request_taken = wanted_at;
 	return true;
+}
+
+void
+pi_slot_set_open_batches(int64 first_batch_id)
+{
+	if (pi_my_slot == NULL)
+		return;
+
+	SpinLockAcquire(&pi_my_slot->mutex);
+	pi_my_slot->open_batches = first_batch_id;
+	SpinLockRelease(&pi_my_slot->mutex);
+}
+
+int64
+pi_open_batches(int worker)
+{
+	PiSlot	   *slot;
+	int64		first = 0;
+
+	if (pi_shared == NULL || worker < 0 || worker >= pi_max_workers)
+		return 0;
+
+	slot = &pi_shared->slots[worker];
+	SpinLockAcquire(&slot->mutex);
+	if (slot->pid != 0)
+		first = slot->open_batches;
+	SpinLockRelease(&slot->mutex);
+	return first;
 }
 
 void

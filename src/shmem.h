@@ -78,6 +78,11 @@ typedef struct PiSlot
 	double		last_batch_ms;
 	char		last_error[1024];
 	TimestampTz last_error_at;
+	/*
+	 * Records of batches from this one on were delivered by the connection
+	 * that is open; 0: there are none.
+	 */
+	int64		open_batches;
 	/* queue depth as last seen by this worker */
 	uint32		queue_messages;
 	uint32		queue_consumers;
@@ -129,6 +134,7 @@ extern void pi_slot_set_blocked(bool blocked);
 extern void pi_slot_set_pending(uint64 results_pending);
 extern void pi_slot_set_error(const char *text);	/* no profile values */
 extern void pi_slot_set_queue(uint32 messages, uint32 consumers);
+extern void pi_slot_set_open_batches(int64 first_batch_id);
 extern void pi_slot_count_connect(void);
 extern void pi_slot_count_published(uint64 results);
 
@@ -148,6 +154,9 @@ extern void pi_slot_count_batch(const PiBatchResult *batch, int messages,
  * idle worker needs no timer for this.
  */
 extern bool pi_slot_queue_wanted(void);
+
+/* open_batches of a worker (from 0), if it runs. */
+extern int64 pi_open_batches(int worker);
 
 /* Present generation of wake-ups; compare with the value seen before. */
 extern uint64 pi_wake_generation(void);

@@ -242,7 +242,9 @@ pi_upkeep_forget(void)
 	PiApplyResult result;
 	PiApplyStatus status;
 
-	if (!pi_feed_empty(&pi_worker.feed))
+	/* a worker that waits for others does not keep others waiting */
+	if (!pi_feed_empty(&pi_worker.feed) &&
+		pi_worker.feed.undecided_since == 0)
 		return;
 	at = pi_outbox_settled_at();
 	if (at == 0)
