@@ -138,6 +138,7 @@ $amqp->delete('database_import_result');
 $amqp->declare('database_import_result');
 $node->set('profimport.enabled' => undef);
 imports('a plain result queue');
+$pid = $node->worker->{pid};
 is(queue('database_import_result')->{arguments}{'x-message-ttl'}, undef, 'it is as it was');
 
 # ---- queue type
