@@ -57,7 +57,9 @@ $node->sql('ALTER ROLE importer LOGIN');
 like(item('privileges'), qr/^f\|.*grant_worker/s, 'check() finds rights missing, and the remedy');
 $amqp->declare('database_import');
 $amqp->publish('database_import', message(email => "$secret-0\@example.com", feedback_id => 'waits'));
-$node->wait_state('error');
+# not the error of a moment ago, when the role could not log in
+$node->poll('the worker meets its missing rights',
+	"SELECT state = 'error' AND pid IS NOT NULL AND last_error ~ 'permission denied' FROM profimport.stat_worker", 't');
 my $worker = $node->worker;
 like($worker->{last_error}, qr/permission denied/, 'no rights: last_error says so');
 like($worker->{last_error}, qr/42501/, 'no rights: with its SQLSTATE');
