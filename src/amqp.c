@@ -398,6 +398,9 @@ pi_amqp_alive(PiAmqp *conn)
 
 	if (conn->dead)
 		return false;
+
+	/* what came since the last read counts, however short ago that was */
+	conn->in_short = false;
 	while ((r = pi_amqp_fill(conn)) == 1)
 		;
 	if (r < 0)
