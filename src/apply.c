@@ -18,8 +18,9 @@
  *		status: nothing was written then, and the caller decides what to try
  *		next.  Only FATAL passes through.
  *
- *		batch_timeout runs from step 4 on, and not during the commit: a
- *		cancelled wait for a standby would look like a success.
+ *		batch_timeout does not run during the commit: a cancelled wait for a
+ *		standby would look like a success.  A message is only to blame for
+ *		what happens from step 4 on.
  *
  * IDENTIFICATION
  *		src/apply.c
@@ -532,6 +533,9 @@ apply_work(void *arg)
 	for (int i = 0; i < a->n; i++)
 		a->redelivered += request->items[i].delivery.redelivered;
 
+	/* limits the wait for others; begins anew with the import */
+	if (pi_batch_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, pi_batch_timeout);
 	pi_repeats_enter(a->redelivered > 0);
 	if (!request->tick(true))
 		lose_connection(a);

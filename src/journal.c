@@ -81,6 +81,15 @@ static PiSql end_keep_sql = {
 	.argtypes = {INT8OID, BYTEAOID, INT4OID}
 };
 
+static PiSql end_release_sql = {
+	.text = "UPDATE profimport.batch SET worker = NULL WHERE batch_id IN"
+	" (SELECT batch_id FROM profimport.batch"
+	" WHERE worker = $1 AND outgoing IS NOT NULL"
+	" ORDER BY batch_id LIMIT $2 FOR UPDATE SKIP LOCKED)",
+	.nargs = 2,
+	.argtypes = {INT4OID, INT8OID}
+};
+
 static PiSql arrived_delete_sql = {
 	.text = "DELETE FROM profimport.batch"
 	" WHERE batch_id = ANY ($1) AND digests = ''",
@@ -420,6 +429,17 @@ pi_journal_end_acknowledged(const int64 *batch_ids, int n)
 		return;
 	ids = pi_sql_int8s(batch_ids, n);
 	pi_sql(&end_acknowledged_sql, &ids, NULL);
+}
+
+void
+pi_journal_end_release(int worker, int limit)
+{
+	Datum		values[2];
+
+	values[0] = Int32GetDatum(worker);
+	values[1] = Int64GetDatum(limit);
+	if (pi_sql(&end_release_sql, values, NULL) > 0)
+		pi_wake_workers_at_commit();
 }
 
 void

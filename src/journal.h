@@ -70,6 +70,12 @@ extern void pi_journal_delete(const int64 *batch_ids, int n);
 extern void pi_journal_end_delete(const int64 *batch_ids, int n);
 extern void pi_journal_end_keep(const PiBatchRecord *record);
 
+/*
+ * What still waits, up to so many records, belongs to whoever comes first:
+ * this worker may not be started again.
+ */
+extern void pi_journal_end_release(int worker, int limit);
+
 /* For the end of the process: records whose deliveries cannot come back. */
 extern void pi_journal_end_acknowledged(const int64 *batch_ids, int n);
 

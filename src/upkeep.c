@@ -368,6 +368,7 @@ pi_upkeep_note_end(bool clean)
 	pi_journal_end_acknowledged(settled.acknowledged, settled.nacknowledged);
 	foreach(lc, pi_outbox_partial())
 		pi_journal_end_keep((PiBatchRecord *) lfirst(lc));
+	pi_journal_end_release(pi_my_worker + 1, LOAD_RECORDS);
 	PopActiveSnapshot();
 	SPI_finish();
 	CommitTransactionCommand();

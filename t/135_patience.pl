@@ -130,7 +130,33 @@ $broker->memory_alarm(0);
 is(scalar(grep { $_->{json}{error} } $amqp->results(150)), 0, 'a blocked broker: all answered in the end');
 is_sum('a blocked broker');
 $node->wait_settled;
-is(scalar($amqp->drain('database_import_result', quiet => 0.3)), 0, 'no result more');
+
+# ---- results of workers that are not wanted any more
+
+$node->set('profimport.enabled' => 'off', 'profimport.batch_size' => 10, 'profimport.workers' => 3);
+$node->wait_state('disabled');
+publish(200);
+$broker->memory_alarm(1);
+$node->set('profimport.enabled' => undef);
+$node->poll('all imported while nothing can be sent', 'SELECT results_pending FROM profimport.status', 200);
+cmp_ok($node->sql('SELECT count(*) FROM profimport.stat_worker WHERE results_pending > 0'), '>', 1, 'several workers have results');
+$node->set('profimport.workers' => 1);
+$node->poll('one worker', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profimport worker'", 1);
+$broker->memory_alarm(0);
+# What was under way when its worker ended may come twice, under one message_id.
+my (%sent, %told);
+poll_until {
+	for my $r ($amqp->drain('database_import_result', quiet => 0.3))
+	{
+		$told{ $r->{json}{feedback_id} } = $r->{json}{error};
+		$sent{ $r->{message_id} } = 1;
+	}
+	(keys %told >= 200, scalar(keys %told) . ' of 200 answered');
+} 'results of workers that are gone';
+$node->wait_settled;
+$sent{ $_->{message_id} } = 1 for $amqp->drain('database_import_result', quiet => 0.3);
+is(scalar(keys %sent), 200, 'fewer workers: the others send their results, each under one message_id');
+is_sum('fewer workers');
 
 $application->quit;
 done_testing();
