@@ -46,6 +46,9 @@ sub new
 	$self->{broker} = ProfImport::Broker->private('bench');
 	$self->{vhost} = $self->{broker}->new_vhost('bench');
 	$self->{place} = [ '127.0.0.1', $self->{broker}->port, $self->{vhost} ];
+	# as the queue of results is
+	$self->client->declare($_, arguments => { 'x-message-ttl' => 86_400_000 })
+	  for qw(floor_out echo_out node_out python_out);
 	my $node = $self->{node} = ProfImport::Node->create('bench',
 		url => $self->{broker}->url($self->{vhost}),
 		conf => {

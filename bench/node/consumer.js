@@ -49,7 +49,7 @@ async function main() {
 	const inChannel = await consumer.createChannel();
 	const outChannel = await publisher.createConfirmChannel();
 	await inChannel.assertQueue(inQueue, { durable: true });
-	await outChannel.assertQueue(outQueue, { durable: true });
+	await outChannel.checkQueue(outQueue);
 	await inChannel.prefetch(2 * batchSize);
 	outChannel.on('return', () => { throw new Error('a result was returned'); });
 
