@@ -18,9 +18,11 @@
  *		status: nothing was written then, and the caller decides what to try
  *		next.  Only FATAL passes through.
  *
- *		batch_timeout does not run during the commit: a cancelled wait for a
- *		standby would look like a success.  A message is only to blame for
- *		what happens from step 4 on.
+ *		batch_timeout limits every transaction of the worker, which might
+ *		otherwise wait for somebody's lock on a table for ever; it begins
+ *		anew with step 4, because a message is only to blame for what happens
+ *		from there on.  It does not run during the commit: a cancelled wait
+ *		for a standby would look like a success.
  *
  * IDENTIFICATION
  *		src/apply.c
@@ -156,10 +158,13 @@ run_transaction(Transaction *xact)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	if (pi_batch_timeout > 0)
+		enable_timeout_after(STATEMENT_TIMEOUT, pi_batch_timeout);
 	if (!pi_extension_usable(&reason) ||
 		(OidIsValid(attached_table) && attached_table != batch_table()))
 	{
 		xact->absent = true;
+		disable_timeout(STATEMENT_TIMEOUT, false);
 		AbortCurrentTransaction();
 		return;
 	}
@@ -533,9 +538,6 @@ apply_work(void *arg)
 	for (int i = 0; i < a->n; i++)
 		a->redelivered += request->items[i].delivery.redelivered;
 
-	/* limits the wait for others; begins anew with the import */
-	if (pi_batch_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, pi_batch_timeout);
 	pi_repeats_enter(a->redelivered > 0);
 	if (!request->tick(true))
 		lose_connection(a);
