@@ -108,14 +108,19 @@ class Agent:
             raise ValueError(self.refused[0])
 
     def do_consume(self, request):
-        """count messages, or, with count 0, all until none comes for timeout seconds."""
-        channel = self.channel("consume")
+        """count messages, or, with count 0, all until none comes for timeout seconds.
+
+        A queue that is not there (yet) is one without messages.
+        """
         count, timeout = request["count"], request["timeout"]
         found = []
-        if count == 0 and self.do_look(request) is None:
-            return found
-        channel.basic_qos(prefetch_count=min(count, 1000) or 1000)
         deadline = time.monotonic() + timeout
+        while self.do_look(request) is None:
+            if count == 0 or time.monotonic() >= deadline:
+                return found
+            self.connection.process_data_events(0.05)
+        channel = self.channel("consume")
+        channel.basic_qos(prefetch_count=min(count, 1000) or 1000)
         last = None                 # received and not acknowledged yet
         try:
             while count == 0 or len(found) < count:
