@@ -258,36 +258,25 @@ CREATE TABLE enough (n int);
 # ---- an INSERT that is not yet committed when the import looks: found after all
 
 {
-	$node->sql(q{
-CREATE PROCEDURE insert_and_wait(address text, code text) LANGUAGE plpgsql AS $$
-BEGIN
-	INSERT INTO profimport.profile (account_id, db_id, email, data) VALUES (1, 1, address, jsonb_build_object('code', code));
-	FOR i IN 1 .. 3000 LOOP
-		IF EXISTS (SELECT FROM pg_locks WHERE NOT granted) THEN
-			RETURN;
-		END IF;
-		PERFORM pg_sleep(0.01);
-	END LOOP;
-	RAISE 'nobody waits';
-END $$});
+	my $writer = $node->background_psql('postgres');
+
 	for my $case (
 		[ 'a unique email', [ 'race1@example.com', 'x1' ], { email => 'race1@example.com' } ],
 		[ 'a unique field', [ 'race2@example.com', 'x2' ], { matching => 'custom', field_name => 'code', field_value => 'x2' } ],
 		[ 'a field that is written', [ 'race3@example.com', 'x3' ], { matching => 'custom', field_name => 'code', field_value => 'x3', data => { email => 'race3@example.com' } } ])
 	{
 		my ($what, $values, $keys) = @$case;
-		my $writer = IPC::Run::start(
-			[ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', "CALL insert_and_wait('$values->[0]', '$values->[1]')" ], '<', '/dev/null');
-
-		$node->poll("$what: inserted",
-			"SELECT count(*) > 0 FROM pg_locks WHERE relation = 'profimport.profile'::regclass AND mode = 'RowExclusiveLock'", 't');
+		$writer->query_safe(
+			"BEGIN; INSERT INTO profimport.profile (account_id, db_id, email, data) VALUES (1, 1, '$values->[0]', '{\"code\": \"$values->[1]\"}')");
 		$amqp->publish('database_import', message(%$keys));
+		$node->poll("$what: the import waits", 'SELECT count(*) > 0 FROM pg_locks WHERE NOT granted', 't');
+		$writer->query_safe('COMMIT');
 		my ($r) = $amqp->results(1);
-		ok(IPC::Run::finish($writer), "$what: the import waited");
 		is($r->{json}{error}, 0, "$what: no error") or diag $r->{body};
 		isnt($r->{headers}{outcome}, 'created', "$what: the import found it");
 		is($node->sql("SELECT profile_id FROM profimport.profile WHERE email = '$values->[0]'"), $r->{json}{profile_id}, "$what: one profile");
 	}
+	$writer->quit;
 }
 
 # ---- what no index keeps unique: phones of profiles without an email
