@@ -448,20 +448,6 @@ import_fresh(Apply *a)
 	MemoryContextSwitchTo(old);
 }
 
-static char *
-correlation_of(const PiArrival *item, const PiResult *result)
-{
-	const PiAmqpProperties *p = &item->delivery.props;
-
-	if (p->correlation_id != NULL)
-		return pstrdup(p->correlation_id);
-	if (p->message_id != NULL)
-		return pstrdup(p->message_id);
-	if (result->feedback_id[0] != '\0' && strlen(result->feedback_id) <= 255)
-		return pstrdup(result->feedback_id);
-	return NULL;
-}
-
 /* The messages to publish, in the order of the deliveries; events last. */
 static void
 build_outgoing(Apply *a, const char *prefix, const PiResult **results,
@@ -501,7 +487,8 @@ build_outgoing(Apply *a, const char *prefix, const PiResult **results,
 
 			out->kind = PI_OUT_RESULT;
 			out->message_id = psprintf("%s-%d", prefix, i + 1);
-			out->correlation_id = correlation_of(&a->request->items[i], result);
+			out->correlation_id = pi_batch_correlation(&a->request->items[i],
+													   result->feedback_id);
 			out->label = pstrdup(pi_outcome_name(result->outcome));
 			out->body = pi_result_json(result);
 			out->len = strlen(out->body);

@@ -142,3 +142,18 @@ pi_batch_add(PiBatch *batch, const PiDelivery *delivery, size_t max_body)
 	batch->bytes += delivery->len;
 	batch->nitems++;
 }
+
+char *
+pi_batch_correlation(const PiArrival *item, const char *feedback_id)
+{
+	const PiAmqpProperties *p = &item->delivery.props;
+
+	if (p->correlation_id != NULL && p->correlation_id[0] != '\0')
+		return pstrdup(p->correlation_id);
+	if (item->has_message_id)
+		return pstrdup(p->message_id);
+	if (feedback_id != NULL && feedback_id[0] != '\0' &&
+		strlen(feedback_id) <= PI_SHORT_STRING_LEN)
+		return pstrdup(feedback_id);
+	return NULL;
+}

@@ -12,6 +12,9 @@
 
 #define PI_DIGEST_LEN 16
 
+/* AMQP's limit for a property that is a string */
+#define PI_SHORT_STRING_LEN 255
+
 typedef struct PiArrival
 {
 	PiDelivery	delivery;
@@ -46,5 +49,13 @@ extern void pi_batch_reset(PiBatch *batch);
  */
 extern void pi_batch_add(PiBatch *batch, const PiDelivery *delivery,
 						 size_t max_body);
+
+/*
+ * The correlation_id of the result: what the sender of this delivery waits
+ * for, also if the result is that of an earlier message.  An empty property
+ * is as good as none.  Palloc'd; NULL: none.
+ */
+extern char *pi_batch_correlation(const PiArrival *item,
+								  const char *feedback_id);
 
 #endif							/* PI_BATCH_H */

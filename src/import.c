@@ -194,7 +194,7 @@ correlation_of(Jsonb *headers, const char *feedback_id)
 		JsonbValue *v = getKeyJsonValueFromContainer(&headers->root, keys[i],
 													 strlen(keys[i]), NULL);
 
-		if (v != NULL && v->type == jbvString)
+		if (v != NULL && v->type == jbvString && v->val.string.len > 0)
 			return pnstrdup(v->val.string.val, v->val.string.len);
 	}
 	return feedback_id[0] != '\0' && strlen(feedback_id) <= 255 ? pstrdup(feedback_id) : NULL;

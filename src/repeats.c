@@ -443,6 +443,8 @@ find_in_dedup(const PiArrival *items, int *n, bool all_kept, PiOut *answers)
 			buf.maxlen = buf.len;
 			buf.cursor = 0;
 			pi_unpack_out(&buf, &answers[i]);
+			/* the first result, for whoever sent it again */
+			answers[i].correlation_id = pi_batch_correlation(&items[i], NULL);
 		}
 	}
 	SPI_freetuptable(tuples);
@@ -522,10 +524,7 @@ rebuild_answer(const PiArrival *item, const char *message_id, PiOutcome outcome,
 
 	answer->kind = PI_OUT_RESULT;
 	answer->message_id = pstrdup(message_id);
-	answer->correlation_id = item->delivery.props.correlation_id;
-	if (answer->correlation_id == NULL && feedback_id != NULL &&
-		strlen(feedback_id) <= 255)
-		answer->correlation_id = feedback_id;
+	answer->correlation_id = pi_batch_correlation(item, feedback_id);
 	answer->label = pstrdup(pi_outcome_name(outcome));
 	answer->body = pi_result_json(&result);
 	answer->len = strlen(answer->body);

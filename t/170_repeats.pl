@@ -89,7 +89,19 @@ isnt(ask(add('a', feedback_id => 'f1'), message_id => 'm2')->{message_id}, $firs
 is(n_of('a'), 4, 'and is imported');
 is_repeat(ask(add('a', feedback_id => 'f1'), message_id => 'm1'), $first, 'repeat after others');
 is(n_of('a'), 4, 'nothing is undone or done');
-is(duplicates() - $before, 3, 'none of the new ones is counted');
+
+# a producer waits for the correlation_id of what it has just sent
+my $asked = ask(add('k'), message_id => 'rpc', correlation_id => 'first call');
+is($asked->{correlation_id}, 'first call', 'a call');
+for my $case ([ 'another correlation_id', 'second call', 'second call' ], [ 'no correlation_id', undef, 'rpc' ], [ 'an empty one', '', 'rpc' ])
+{
+	my ($what, $correlation, $expected) = @$case;
+	my $got = ask(add('k'), message_id => 'rpc', defined $correlation ? (correlation_id => $correlation) : ());
+	is_repeat($got, $asked, "a call again with $what");
+	is($got->{correlation_id}, $expected, "a call again with $what: answered under it");
+}
+is(n_of('k'), 1, 'the call was made once');
+is(duplicates() - $before, 6, 'none of the new ones is counted');
 
 # an old state is not brought back, nor a deleted profile
 my $set = ask($json->encode(message(email => 'b@example.com', data => { n => 7 })), message_id => 'set');
@@ -108,6 +120,8 @@ ask(add('c', feedback_id => 'same')) for 1 .. 2;
 is(n_of('c'), 4, 'so are two with the same feedback_id');
 ask(add('c'), correlation_id => 'same') for 1 .. 2;
 is(n_of('c'), 6, 'and two with the same correlation_id');
+ask(add('cc'), message_id => '') for 1 .. 2;
+is(n_of('cc'), 2, 'and two with an empty message_id');
 ask_at_once(map { { body => add('c') } } 1 .. 5);
 is(n_of('c'), 11, 'in one batch too');
 
@@ -237,6 +251,9 @@ for my $case (
 	[ 'a feedback_id of 256 bytes in UTF-8: none', undef, {}, { feedback_id => "\x{e9}" x 128 } ],
 	[ 'no identity: none', undef, {}, {} ],
 	[ 'an empty feedback_id: none', undef, {}, { feedback_id => '' } ],
+	[ 'an empty message_id: the feedback_id', 'f', { message_id => '' }, { feedback_id => 'f' } ],
+	[ 'an empty correlation_id: the message_id', 'cm3', { correlation_id => '', message_id => 'cm3' }, { feedback_id => 'f' } ],
+	[ 'an empty everything: none', undef, { correlation_id => '', message_id => '' }, {} ],
 	[ 'a failure', 'ff', {}, { feedback_id => 'ff', db_id => 99 } ],
 	[ 'reply_to is ignored', 'r', { correlation_id => 'r', reply_to => 'elsewhere' }, {} ])
 {
