@@ -55,15 +55,15 @@ SELECT v, t.imp(format('{"matching": "profile_id", "profile_id": "p", "data": {"
 --
 -- status: word, number or digit string; absent or -1 leaves it; new: 0
 --
-SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "status": %s}', v), 'status') FROM unnest(ARRAY['0', '1', '2', '3', '4', '5', '6', '"0"', '"6"', '"subscribed"', '"unsubscribed"', '"complained"', '"hardbounced"', '"unconfirmed"', '"suspended"', '"invalid"', '-1']) v;
-SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "status": %s}', v), 'status') FROM unnest(ARRAY['7', '-2', '"7"', '1.0', '"x"', '""', 'true', '[]', '{}']) v;
+SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "status": %s}', v), 'status') FROM unnest(ARRAY['0', '1', '2', '3', '4', '5', '6', '"0"', '"6"', '"subscribed"', '"unsubscribed"', '"complained"', '"hardbounced"', '"unconfirmed"', '"suspended"', '"invalid"', '-1', '"-1"']) v;
+SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "status": %s}', v), 'status') FROM unnest(ARRAY['7', '-2', '"7"', '"-2"', '1.0', '"x"', '""', 'true', '[]', '{}']) v;
 SELECT t.fresh('{"resource_id": 10, "channel": "email", "email": "a@x.io", "status": "complained", "priority": 7}');
-SELECT v, t.sub(format('{"resource_id": 10, "channel": "email", "email": "a@x.io" %s}', v)) FROM unnest(ARRAY['', ', "status": -1, "priority": -1', ', "status": 0', ', "priority": 0', ', "priority": -1']) v;
+SELECT v, t.sub(format('{"resource_id": 10, "channel": "email", "email": "a@x.io" %s}', v)) FROM unnest(ARRAY['', ', "status": -1, "priority": -1', ', "status": "-1"', ', "status": 0', ', "priority": 0', ', "priority": -1']) v;
 --
 -- priority: int
 --
-SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "priority": %s}', v), 'priority') FROM unnest(ARRAY['5', '0', '-1', '1e2', '2147483647']) v;
-SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "priority": %s}', v), 'priority') FROM unnest(ARRAY['"5"', '1.5', '1.0', '2147483648', '9223372036854775808', 'true', '[]', '{}']) v;
+SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "priority": %s}', v), 'priority') FROM unnest(ARRAY['5', '0', '-1', '-2', '1e2', '2147483647', '-2147483648']) v;
+SELECT v, t.fresh(format('{"resource_id": 10, "channel": "email", "email": "a@x.io", "priority": %s}', v), 'priority') FROM unnest(ARRAY['"5"', '1.5', '1.0', '2147483648', '-2147483649', '9223372036854775808', 'true', '[]', '{}']) v;
 
 --
 -- custom_fields: declared in resource_field, same types

@@ -19,6 +19,7 @@
 
 #include "compat.h"
 #include "subscriptions.h"
+#include "textnorm.h"
 
 typedef enum ContactKind
 {
@@ -176,7 +177,7 @@ read_priority(const JsonbValue *v, int *priority)
 	*priority = -1;
 	if (v == NULL)
 		return true;
-	if (!pi_json_int64(v, &n) || n < -1 || n > PG_INT32_MAX)
+	if (!pi_json_int64(v, &n) || n < PG_INT32_MIN || n > PG_INT32_MAX)
 		return false;
 	*priority = (int) n;
 	return true;
@@ -188,7 +189,12 @@ read_status(const JsonbValue *v, int *status)
 	int64		n;
 
 	*status = -1;
-	return v == NULL || (pi_json_int64(v, &n) && n == -1) || pi_status(v, status);
+	if (v == NULL || (pi_json_int64(v, &n) && n == -1))
+		return true;
+	if (v->type == jbvString &&
+		pi_int_from_string(v->val.string.val, v->val.string.len, &n) && n == -1)
+		return true;
+	return pi_status(v, status);
 }
 
 static bool
@@ -315,7 +321,7 @@ read_element(const PiDatabase *db, const JsonbValue *e, PiSubChange *c, int *err
 	}
 	if (!read_priority(get(e, "priority"), &c->priority))
 	{
-		*error_text = wrong("priority", "an int from -1 to 2147483647 is expected");
+		*error_text = wrong("priority", "an int of 32 bits is expected");
 		return false;
 	}
 	return read_custom_fields(get(e, "custom_fields"), c, error_text) &&
@@ -446,7 +452,7 @@ apply(PiSubState *st, const PiSubChange *c, char **error_text)
 	}
 	if (c->status >= 0)
 		s->status = c->status;
-	if (c->priority >= 0)
+	if (c->priority != -1)
 		s->priority = c->priority;
 	if (c->has_cats)
 	{

@@ -626,8 +626,6 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 	n = DatumGetInt32(row.values[S_STATUS]);
 	if (n < 0 || n > 6)
 		violation(rel, "status", "A status from 0 to 6 is expected.");
-	if (DatumGetInt32(row.values[S_PRIORITY]) < 0)
-		violation(rel, "priority", "A priority of 0 or more is expected.");
 	check_cats(rel, &row, resource);
 	fields = DatumGetJsonbP(row.values[S_CUSTOM_FIELDS]);
 	checked = check_object(rel, "custom_fields", fields, NULL, resource->fields, resource->nfields);
