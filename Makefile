@@ -106,9 +106,10 @@ ISOLATION = \
 
 TAP_TESTS = 1
 
-# The install script is the topic files of sql/ext in the order of their numbers.
+# The install script is the topic files of sql/ext in the order of their numbers;
+# beside it those of released versions, and how to get from one to the next.
 DATA_built = sql/profimport--$(EXTVERSION).sql
-DATA = $(wildcard sql/profimport--*--*.sql)
+DATA = sql/profimport--1.0.0.sql $(wildcard sql/profimport--*--*.sql)
 EXT_SQL = $(sort $(wildcard sql/ext/*.sql))
 
 PGFILEDESC = "profimport - imports customer profiles from RabbitMQ"

@@ -108,8 +108,19 @@ static void
 check_database(PiCheck *check)
 {
 	char	   *here = get_database_name(MyDatabaseId);
+	char	   *version = pi_extension_version();
 
-	if (strcmp(here, pi_database) == 0)
+	if (version != NULL && !pi_extension_serves(version))
+		report(check, "database", BAD,
+			   "the extension has version %s, which the library (%s) does not serve, so messages wait: "
+			   "install the library of that version and restart the server",
+			   version, PI_VERSION);
+	else if (version != NULL && strcmp(version, PI_VERSION) != 0)
+		report(check, "database", BAD,
+			   "the extension has version %s, the library %s; the import works, what is new is missing: "
+			   "ALTER EXTENSION profimport UPDATE",
+			   version, PI_VERSION);
+	else if (strcmp(here, pi_database) == 0)
 		report(check, "database", GOOD, "profimport.database is this database, \"%s\"",
 			   here);
 	else

@@ -111,4 +111,8 @@ extern bool pi_sqlstate_is_setup(int sqlerrcode);
  */
 extern bool pi_extension_usable(const char **reason);
 
+/* The version of the SQL objects, NULL if there are none. */
+extern char *pi_extension_version(void);
+extern bool pi_extension_serves(const char *version);
+
 #endif							/* PI_ENGINE_H */

@@ -17,16 +17,17 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
+#include "engine.h"
+#include "settings.h"
+#include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-#include "engine.h"
+static const char *const served_versions[] = {"1.0.0", PI_VERSION};
 
-static const char *const served_versions[] = {"1.0.0"};
-
-bool
-pi_extension_usable(const char **reason)
+char *
+pi_extension_version(void)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -48,6 +49,44 @@ pi_extension_usable(const char **reason)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	return version;
+}
+
+bool
+pi_extension_serves(const char *version)
+{
+	for (int i = 0; i < lengthof(served_versions); i++)
+		if (strcmp(version, served_versions[i]) == 0)
+			return true;
+	return false;
+}
+
+/* Once from all workers together; check() says it whenever it is asked. */
+static void
+tell_of_older_objects(const char *version)
+{
+	bool		told;
+
+	if (pi_my_slot == NULL)
+		return;
+	SpinLockAcquire(&pi_shared->mutex);
+	told = pi_shared->told_of_older_objects;
+	pi_shared->told_of_older_objects = true;
+	SpinLockRelease(&pi_shared->mutex);
+	if (!told)
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"profimport\" has version %s, its library %s",
+						version, PI_VERSION),
+				 errdetail("The import works; what the newer version adds is missing."),
+				 errhint("Run ALTER EXTENSION profimport UPDATE in database \"%s\".",
+						 pi_database)));
+}
+
+bool
+pi_extension_usable(const char **reason)
+{
+	char	   *version = pi_extension_version();
 
 	*reason = NULL;
 	if (version == NULL)
@@ -55,10 +94,13 @@ pi_extension_usable(const char **reason)
 		*reason = "extension \"profimport\" is not installed in this database";
 		return false;
 	}
-	for (int i = 0; i < lengthof(served_versions); i++)
-		if (strcmp(version, served_versions[i]) == 0)
-			return true;
-	*reason = psprintf("extension \"profimport\" has version %s, which this library does not serve",
-					   version);
-	return false;
+	if (!pi_extension_serves(version))
+	{
+		*reason = psprintf("extension \"profimport\" has version %s, which this library (%s) does not serve",
+						   version, PI_VERSION);
+		return false;
+	}
+	if (strcmp(version, PI_VERSION) != 0)
+		tell_of_older_objects(version);
+	return true;
 }
