@@ -81,6 +81,9 @@ typedef struct Transaction
 /* The table the outbox was read from; invalid: none. */
 static Oid	attached_table = InvalidOid;
 
+/* The extension is that of another owner than we run as. */
+static bool stranger = false;
+
 static Oid
 batch_table(void)
 {
@@ -99,6 +102,27 @@ void
 pi_apply_detach(void)
 {
 	attached_table = InvalidOid;
+}
+
+bool
+pi_apply_is_stranger(void)
+{
+	return stranger;
+}
+
+bool
+pi_apply_at_home(void)
+{
+	const char *reason;
+	Oid			owner;
+
+	stranger = false;
+	if (!pi_extension_usable(&reason, &owner))
+		return false;
+	if (OidIsValid(attached_table) && attached_table != batch_table())
+		return false;
+	stranger = pi_role[0] == '\0' && owner != GetUserId();
+	return !stranger;
 }
 
 const char *
@@ -125,6 +149,7 @@ pi_apply_init(void)
 		{"idle_in_transaction_session_timeout", "0"},
 		{"application_name", "profimport"},
 		{"check_function_bodies", "on"},	/* see pi_restoring() */
+		{"lc_messages", "C"},	/* see describe_error() */
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
@@ -154,14 +179,11 @@ set_durability(bool relaxed)
 static void
 run_transaction(Transaction *xact)
 {
-	const char *reason;
-
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	if (pi_batch_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, pi_batch_timeout);
-	if (!pi_extension_usable(&reason) ||
-		(OidIsValid(attached_table) && attached_table != batch_table()))
+	if (!pi_apply_at_home())
 	{
 		xact->absent = true;
 		disable_timeout(STATEMENT_TIMEOUT, false);
@@ -192,14 +214,12 @@ run_transaction(Transaction *xact)
 static void
 describe_error(const ErrorData *edata, char *buf, size_t size)
 {
-	static const char *const languages[] = {
-		"pl_exec.c", "plperl.c", "plpy_", "pltcl.c"
-	};
-	bool		hide = edata->message == NULL;
+	bool		hide = edata->message == NULL || pi_raised_by_user(edata);
 
 	/*
 	 * A command that such a function puts together from data fails in the
-	 * server itself, and the message quotes it.
+	 * server itself, and the message quotes it.  The context is in English:
+	 * pi_apply_init() sets lc_messages.
 	 */
 	if (edata->context != NULL &&
 		(strstr(edata->context, "PL/") != NULL ||
@@ -208,11 +228,6 @@ describe_error(const ErrorData *edata, char *buf, size_t size)
 	if (!pi_sqlstate_is_transient(edata->sqlerrcode) &&
 		!pi_sqlstate_is_setup(edata->sqlerrcode))
 		hide = true;
-	for (int i = 0; i < lengthof(languages); i++)
-	{
-		if (edata->filename != NULL && strstr(edata->filename, languages[i]))
-			hide = true;
-	}
 	if (hide)
 		snprintf(buf, size, "SQLSTATE %s",
 				 unpack_sql_state(edata->sqlerrcode));
@@ -651,6 +666,7 @@ pi_apply(const PiApplyRequest *request, PiApplyResult *result)
 		result->record.committed_at = now;
 		pi_outbox_forget(true);
 		pi_errlog_write(a.batch.results, a.nfresh);
+		pi_errlog_tell(a.batch.results, a.nfresh);
 		pi_slot_count_batch(&a.batch, a.nfresh, a.redelivered,
 							a.repeats.nsettled + a.repeats.nrepeated,
 							(now - started) / 1000.0);

@@ -96,6 +96,16 @@ extern PiApplyStatus pi_apply_forget(PiApplyResult *result);
 extern void pi_apply_attach(void);
 extern void pi_apply_detach(void);
 
+/* Is the extension there, as it was, and ours?  In a transaction. */
+extern bool pi_apply_at_home(void);
+
+/*
+ * True if the last transaction found an extension that belongs to somebody
+ * else, and that we should be: profimport.role is empty.  It was
+ * PI_APPLY_ABSENT then.
+ */
+extern bool pi_apply_is_stranger(void);
+
 /* The five characters of an SQLSTATE; valid until the next call. */
 extern const char *pi_sqlstate_text(int sqlerrcode);
 

@@ -436,7 +436,16 @@ tell(void)
 		pi_worker.connected = connected;
 		pi_worker.blocked = false;
 		if (connected)
+		{
 			pi_slot_set_connected(consumer->broker);
+			ereport(LOG,
+					(pi_worker.was_connected ?
+					 errmsg("profimport worker %d is connected again to %s",
+							pi_my_worker + 1, consumer->broker) :
+					 errmsg("profimport worker %d is connected to %s",
+							pi_my_worker + 1, consumer->broker)));
+			pi_worker.was_connected = true;
+		}
 		else
 			pi_slot_set_disconnected();
 	}

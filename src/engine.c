@@ -224,28 +224,73 @@ import_message(PiEngine *e, int i)
 	MemoryContextReset(e->message_context);
 }
 
+bool
+pi_raised_by_user(const ErrorData *edata)
+{
+	static const char *const languages[] = {
+		"pl_exec.c", "plperl.c", "plpy_", "pltcl.c"
+	};
+
+	for (int i = 0; i < lengthof(languages); i++)
+		if (edata->filename != NULL && strstr(edata->filename, languages[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The name in a line of the context that tells a function, or NULL.  The text
+ * of a command stands in the context too, and may hold data: what is not
+ * exactly such a line is passed over.  (In English: see pi_store_begin().)
+ */
+static char *
+function_in_context(const char *line)
+{
+	static const char *const heads[] = {
+		"PL/pgSQL function ", "SQL function ", "PL/Perl function ",
+		"PL/Python function ", "in PL/Tcl function "
+	};
+	const char *name = NULL;
+	const char *p;
+	bool		quoted = false;
+
+	for (int i = 0; i < lengthof(heads); i++)
+		if (strncmp(line, heads[i], strlen(heads[i])) == 0)
+			name = line + strlen(heads[i]);
+	if (name == NULL)
+		return NULL;
+	for (p = name; *p != '\0' && *p != '\n' && (quoted || (*p != '(' && *p != ' ')); p++)
+		if (*p == '"')
+			quoted = !quoted;
+	if (p == name || quoted)
+		return NULL;
+	return pnstrdup(name, p - name);
+}
+
 /*
  * The function or constraint that an error came from, as far as it tells
- * without data: the first line of the context is the innermost function.
+ * without data: the first function of the context is the innermost.
  */
 static char *
 error_place(const ErrorData *edata)
 {
-	const char *p;
-	const char *end;
+	const char *line = edata->context;
 
-	if (edata->constraint_name)
+	/* RAISE ... USING CONSTRAINT may say anything */
+	if (edata->constraint_name && !pi_raised_by_user(edata))
 		return psprintf(", constraint \"%s\"", edata->constraint_name);
-	p = edata->context ? strstr(edata->context, " function ") : NULL;
-	if (p == NULL)
-		return pstrdup("");
-	p += strlen(" function ");
-	end = strpbrk(p, "(\n");
-	if (end == NULL || *end != '(')
-		return pstrdup("");
-	if (*p == '"' && end[-1] == '"' && end - p >= 2)
-		return psprintf(", function %.*s", (int) (end - p), p);
-	return psprintf(", function \"%.*s\"", (int) (end - p), p);
+	while (line != NULL && *line != '\0')
+	{
+		char	   *name = function_in_context(line);
+
+		if (name != NULL && strchr(name, '"') != NULL)
+			return psprintf(", function %s", name);
+		if (name != NULL)
+			return psprintf(", function \"%s\"", name);
+		line = strchr(line, '\n');
+		if (line != NULL)
+			line++;
+	}
+	return pstrdup("");
 }
 
 static void

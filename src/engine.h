@@ -107,9 +107,13 @@ extern bool pi_sqlstate_is_setup(int sqlerrcode);
 
 /*
  * True if the extension is present in this database with SQL objects that
- * this library can serve.  Needs a transaction.  *reason says why not.
+ * this library can serve.  Needs a transaction.  *reason says why not.  *owner
+ * is who created it, if it is there.
  */
-extern bool pi_extension_usable(const char **reason);
+extern bool pi_extension_usable(const char **reason, Oid *owner);
+
+/* Was the error raised by a function of a user, in the text it likes? */
+extern bool pi_raised_by_user(const ErrorData *edata);
 
 /* The version of the SQL objects, NULL if there are none. */
 extern char *pi_extension_version(void);

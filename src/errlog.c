@@ -31,11 +31,27 @@
 #include "lib/stringinfo.h"
 #include "postmaster/syslogger.h"
 #include "settings.h"
+#include "shmem.h"
 #include "storage/fd.h"
 #include "utils/timestamp.h"
 
 /* The path of the last warning; "" when the last write worked. */
 static char warned_path[MAXPGPATH] = "";
+
+/*
+ * Causes of error 500 the server log was told of.  Each is told again after a
+ * while; if there are more, the oldest is forgotten.
+ */
+#define TOLD_CAUSES 16
+#define TELL_AGAIN_MS 60000
+
+typedef struct Told
+{
+	char		text[256];
+	TimestampTz at;				/* 0: free */
+} Told;
+
+static Told told[TOLD_CAUSES];
 
 /* A write was cut short: the next line must not be glued to its rest. */
 static bool torn = false;
@@ -230,4 +246,60 @@ pi_errlog_write(const PiResult *results, int n)
 						path)));
 	if (good)
 		warned_path[0] = '\0';
+}
+
+/* True if this cause was not told lately; then it is noted. */
+static bool
+is_news(const char *text, TimestampTz now)
+{
+	Told	   *entry = &told[0];
+
+	for (int i = 0; i < TOLD_CAUSES; i++)
+	{
+		if (told[i].at != 0 &&
+			strncmp(told[i].text, text, sizeof(told[i].text) - 1) == 0)
+		{
+			if (!TimestampDifferenceExceeds(told[i].at, now, TELL_AGAIN_MS))
+				return false;
+			entry = &told[i];
+			break;
+		}
+		if (told[i].at < entry->at)
+			entry = &told[i];
+	}
+	strlcpy(entry->text, text, sizeof(entry->text));
+	entry->at = now;
+	return true;
+}
+
+/* What only the operator can mend; other failures are the producers'. */
+void
+pi_errlog_tell(const PiResult *results, int n)
+{
+	TimestampTz now = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		const PiResult *r = &results[i];
+
+		int			len = strlen(r->error_text);
+
+		if (r->error != 500)
+			continue;
+		/* it is a sentence */
+		if (len > 0 && r->error_text[len - 1] == '.')
+			len--;
+		if (now == 0)
+			now = GetCurrentTimestamp();
+		if (!is_news(r->error_text, now))
+			continue;
+		ereport(LOG,
+				(strlen(r->sqlstate) == 5 ?
+				 errcode(MAKE_SQLSTATE(r->sqlstate[0], r->sqlstate[1], r->sqlstate[2],
+									   r->sqlstate[3], r->sqlstate[4])) : 0,
+				 errmsg("profimport worker %d answered a message with error 500: %.*s",
+						pi_my_worker + 1, len, r->error_text),
+				 errdetail("This is logged at most once a minute for each cause."),
+				 errhint("The message is kept in profimport.import_error.  When the cause is mended, SELECT profimport.retry_error(error_id) imports it.")));
+	}
 }

@@ -18,4 +18,7 @@
  */
 extern void pi_errlog_write(const PiResult *results, int n);
 
+/* Tells the server log of results with error 500: why, and no data. */
+extern void pi_errlog_tell(const PiResult *results, int n);
+
 #endif							/* PI_ERRLOG_H */

@@ -26,8 +26,8 @@
 
 static const char *const served_versions[] = {"1.0.0", PI_VERSION};
 
-char *
-pi_extension_version(void)
+static char *
+look_up(Oid *owner)
 {
 	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
 	ScanKeyData key;
@@ -35,6 +35,7 @@ pi_extension_version(void)
 	HeapTuple	tuple;
 	char	   *version = NULL;
 
+	*owner = InvalidOid;
 	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
 				CStringGetDatum("profimport"));
 	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
@@ -46,10 +47,19 @@ pi_extension_version(void)
 									 RelationGetDescr(rel), &isnull);
 
 		version = TextDatumGetCString(d);
+		*owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return version;
+}
+
+char *
+pi_extension_version(void)
+{
+	Oid			owner;
+
+	return look_up(&owner);
 }
 
 bool
@@ -84,9 +94,9 @@ tell_of_older_objects(const char *version)
 }
 
 bool
-pi_extension_usable(const char **reason)
+pi_extension_usable(const char **reason, Oid *owner)
 {
-	char	   *version = pi_extension_version();
+	char	   *version = look_up(owner);
 
 	*reason = NULL;
 	if (version == NULL)

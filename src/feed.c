@@ -205,6 +205,17 @@ record_attempt(void *arg)
 
 /* ---- failures ------------------------------------------------------- */
 
+/* What an operator can do about it, within ereport(). */
+static int
+hint_about(int sqlerrcode)
+{
+	if (sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE)
+		return errhint("SELECT profimport.grant_worker() for the role of the workers; SELECT * FROM profimport.check() shows what it lacks.  A trigger of yours may need grants of its own.");
+	if (pi_sqlstate_is_setup(sqlerrcode))
+		return errhint("SELECT * FROM profimport.check() shows what is missing.  Names in a trigger of yours must be qualified, since imports run with search_path = pg_catalog, pg_temp.");
+	return 0;
+}
+
 static void
 report_failure(PiFeed *feed, int n, const PiApplyResult *result, int elevel)
 {
@@ -217,7 +228,9 @@ report_failure(PiFeed *feed, int n, const PiApplyResult *result, int elevel)
 			 errmsg_plural("could not import %d message yet: %s",
 						   "could not import %d messages yet: %s", n,
 						   n, result->message),
-			 errdetail("They are tried again.  This is logged once."),
+			 errdetail_plural("It is tried again.  This is logged once.",
+							  "They are tried again.  This is logged once.", n),
+			 hint_about(result->sqlerrcode),
 			 errcontext("importing deliveries from " UINT64_FORMAT " on of queue \"%s\"",
 						feed->batch->items[feed->batch->done].delivery.tag,
 						pi_import_queue)));
@@ -365,7 +378,6 @@ on_success(PiFeed *feed, const PiApplyResult *result)
 	feed->hopeless = 0;
 	feed->undecided_since = 0;
 	feed->horizon = 0;
-	feed->reported[0] = '\0';
 	pi_backoff_reset(&feed->backoff);
 	if (feed->piece > 0)
 	{
@@ -373,8 +385,16 @@ on_success(PiFeed *feed, const PiApplyResult *result)
 		if (feed->piece >= pi_batch_size)
 			feed->piece = 0;
 	}
-	if (pi_feed_empty(feed))
-		pi_batch_reset(batch);
+	if (!pi_feed_empty(feed))
+		return;
+	pi_batch_reset(batch);
+
+	/* not after a piece of it: the rest may fail as before */
+	if (feed->reported[0] != '\0')
+		ereport(LOG,
+				(errmsg("profimport worker %d imports again", pi_my_worker + 1),
+				 errdetail("The messages that could not be imported have been imported or answered.")));
+	feed->reported[0] = '\0';
 }
 
 /* ---- an attempt ----------------------------------------------------- */

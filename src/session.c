@@ -51,7 +51,7 @@ purpose(const PiLink *link)
  * password and no content of messages.
  */
 static void
-report(PiLink *link, const char *text)
+report(PiLink *link, const char *text, bool was_open)
 {
 	pi_slot_set_error(text);
 	if (strcmp(link->reported, text) == 0)
@@ -59,6 +59,9 @@ report(PiLink *link, const char *text)
 	strlcpy(link->reported, text, sizeof(link->reported));
 	ereport(LOG,
 			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 was_open ?
+			 errmsg("profimport worker %d can no longer %s: %s",
+					pi_my_worker + 1, purpose(link), text) :
 			 errmsg("profimport worker %d cannot %s: %s",
 					pi_my_worker + 1, purpose(link), text)));
 }
@@ -91,7 +94,7 @@ pi_link_fail(PiLink *link)
 
 	snprintf(text, sizeof(text), "%s: %s", link->broker,
 			 pi_amqp_error(link->conn)->text);
-	report(link, text);
+	report(link, text, true);
 	pi_link_close(link);
 	retry_later(link);
 }
@@ -105,7 +108,7 @@ pi_link_distrust(PiLink *link, const char *why)
 		return;
 	link->ready = false;
 	snprintf(text, sizeof(text), "%s: %s", link->broker, why);
-	report(link, text);
+	report(link, text, false);
 	retry_later(link);
 }
 
@@ -180,6 +183,7 @@ compare_ttl(PiAmqp *conn)
 {
 	static char warned[512];
 	static const int types[] = {PI_QUEUE_CLASSIC, PI_QUEUE_QUORUM};
+	int			len;
 
 	for (int i = 0; i < lengthof(types); i++)
 	{
@@ -200,11 +204,14 @@ compare_ttl(PiAmqp *conn)
 	if (strcmp(warned, pi_amqp_error(conn)->text) == 0)
 		return;
 	strlcpy(warned, pi_amqp_error(conn)->text, sizeof(warned));
+	len = strlen(warned);
+	if (len > 0 && warned[len - 1] == '.')
+		len--;
 	ereport(WARNING,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("queue \"%s\" keeps messages for another time than profimport.result_ttl says",
 					pi_result_queue),
-			 errdetail("It is used as it is.  The broker says: %s", warned),
+			 errdetail("It is used as it is.  The broker says: %.*s.", len, warned),
 			 errhint("Results carry an expiration of profimport.result_ttl; the broker applies the shorter of the two.")));
 }
 
@@ -251,7 +258,7 @@ pi_link_see_to_queues(PiLink *link)
 		return false;
 	}
 	snprintf(text, sizeof(text), "%s: %s", link->broker, why);
-	report(link, text);
+	report(link, text, false);
 	retry_later(link);
 	return false;
 }
@@ -341,7 +348,7 @@ pi_link_open(PiLink *link)
 
 	if (conflict != NULL)
 	{
-		report(link, conflict);
+		report(link, conflict, false);
 		retry_later(link);
 		return false;
 	}
@@ -353,7 +360,7 @@ pi_link_open(PiLink *link)
 		link->retry_at = 0;
 		return true;
 	}
-	report(link, why);
+	report(link, why, false);
 	retry_later(link);
 	return false;
 }

@@ -92,7 +92,7 @@ check_amqp_url(char **newval, void **extra, GucSource source)
 		{
 			GUC_check_errmsg("invalid value for parameter \"%s\"",
 							 "profimport.amqp_url");
-			GUC_check_errdetail("URL number %d of the list: %s.", n, why);
+			GUC_check_errdetail("URL number %d of the list: %s", n, why);
 			return false;
 		}
 	}

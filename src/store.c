@@ -36,6 +36,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/pg_locale.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -410,6 +411,11 @@ pi_store_begin(void)
 	if (pi_restoring())
 		(void) set_config_option("check_function_bodies", "on", PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+
+	/* the context of errors is read for the function they come from */
+	if (strcmp(locale_messages, "C") != 0)
+		(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
 	pi_config_refresh();
 	return nestlevel;
 }

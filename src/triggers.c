@@ -129,6 +129,16 @@ violation(Relation rel, const char *column, const char *detail)
 			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
 }
 
+/* Why a value is not valid, as a sentence of its own. */
+static char *
+sentence(const char *why)
+{
+	char	   *s = psprintf("%s.", why);
+
+	s[0] = pg_toupper((unsigned char) s[0]);
+	return s;
+}
+
 /* Values of NOT NULL columns are looked at before the constraint is. */
 static bool
 lacks_required_column(Relation rel, const Row *row, const int *except, int nexcept)
@@ -269,7 +279,7 @@ check_phones(Relation rel, Row *row)
 		return;
 	pi_array_to_texts(row->values[P_PHONES], &in);
 	if (!pi_convert(f, &in, &out, &why))
-		violation(rel, name, psprintf("%s.", why));
+		violation(rel, name, sentence(why));
 	if (!pi_value_equal(&in, &out))
 		replace(row, P_PHONES, pi_texts_to_array(&out), false);
 }
@@ -286,7 +296,7 @@ check_email(Relation rel, Row *row)
 		return;
 	normal = pi_normalize_email(email, strlen(email), &empty, &why);
 	if (normal == NULL)
-		violation(rel, "email", psprintf("%s.", why));
+		violation(rel, "email", sentence(why));
 	if (strcmp(email, normal) != 0)
 		replace(row, P_EMAIL, CStringGetTextDatum(normal), false);
 }
@@ -520,7 +530,7 @@ check_contact(Relation rel, Row *row, const char *channel)
 		else if (!is_push)
 			normal = pi_normalize_phone(contact, strlen(contact), &empty, &why);
 		if (normal == NULL)
-			violation(rel, "contact", psprintf("%s.", why));
+			violation(rel, "contact", sentence(why));
 		if (strcmp(contact, normal) != 0)
 			replace(row, S_CONTACT, CStringGetTextDatum(normal), false);
 	}

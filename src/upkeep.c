@@ -342,13 +342,12 @@ lock_at_once(const char *name)
 void
 pi_upkeep_note_end(bool clean)
 {
-	const char *reason;
 	PiSettled	settled;
 	ListCell   *lc;
 
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
-	if (!pi_extension_usable(&reason) || !lock_at_once("worker_run") ||
+	if (!pi_apply_at_home() || !lock_at_once("worker_run") ||
 		!lock_at_once("attempt") || !lock_at_once("batch"))
 	{
 		AbortCurrentTransaction();

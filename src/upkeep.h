@@ -74,6 +74,7 @@ typedef struct PiWorker
 
 	/* as told to shared memory */
 	bool		connected;
+	bool		was_connected;	/* at any time */
 	bool		blocked;
 	uint64		pending;
 	PiWorkerState state;

@@ -12,7 +12,8 @@
  *		session must not become somebody else afterwards: a trigger function
  *		could change back.  So the first worker that finds the owner to be
  *		somebody else leaves a note in shared memory and ends; the launcher
- *		starts it again, and then it connects as the owner right away.
+ *		starts it again, and then it connects as the owner right away.  The same
+ *		happens when the extension gets another owner later.
  *
  *		It ends by FATAL on SIGTERM, wherever it is, as a backend does.
  *
@@ -23,12 +24,9 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "amqp.h"
 #include "apply.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "compat.h"
 #include "consume.h"
 #include "engine.h"
@@ -37,9 +35,7 @@
 #include "postmaster/interrupt.h"
 #include "settings.h"
 #include "shmem.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "worker.h"
 
@@ -154,18 +150,8 @@ find_owner(void)
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
-	if (pi_extension_usable(&reason))
-	{
-		Oid			schema = get_namespace_oid("profimport", false);
-		Oid			table = get_relname_relid("batch", schema);
-		HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-
-		if (HeapTupleIsValid(tuple))
-		{
-			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-			ReleaseSysCache(tuple);
-		}
-	}
+	if (!pi_extension_usable(&reason, &owner))
+		owner = InvalidOid;
 	if (reason != NULL)
 		pi_slot_set_error(reason);
 	CommitTransactionCommand();
@@ -244,6 +230,8 @@ run(void)
 			reload();
 		again = pi_consume_turn(&wake_at);
 		Assert(!IsTransactionState());
+		if (pi_apply_is_stranger())
+			assume_role();
 		if (again)
 			continue;
 		pgstat_report_activity(STATE_IDLE, NULL);
