@@ -51,6 +51,7 @@ OBJS = \
 	src/match.o \
 	src/merge.o \
 	src/message.o \
+	src/minute.o \
 	src/outbox.o \
 	src/profile_id.o \
 	src/profimport.o \

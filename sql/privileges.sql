@@ -20,7 +20,7 @@ SELECT oid::regclass, a.privilege_type FROM pg_class, aclexplode(coalesce(relacl
 SELECT attrelid::regclass, attname FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = 'profimport'::regnamespace AND attacl IS NOT NULL;
 SELECT oid::regprocedure FROM pg_proc, aclexplode(coalesce(proacl, acldefault('f', proowner))) a WHERE pronamespace = 'profimport'::regnamespace AND a.grantee = 0;
 SET ROLE regress_profimport_nobody;
-SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.profile', 'SELECT * FROM profimport.subscription', 'SELECT * FROM profimport.account', 'SELECT * FROM profimport.import_error', 'SELECT * FROM profimport.stat_worker', 'SELECT * FROM profimport.status',
+SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.profile', 'SELECT * FROM profimport.subscription', 'SELECT * FROM profimport.account', 'SELECT * FROM profimport.import_error', 'SELECT * FROM profimport.stat_worker', 'SELECT * FROM profimport.stat_minute', 'SELECT * FROM profimport.status',
 	'SELECT profimport.import(''{}'')', 'SELECT profimport.import_batch(''{}'')', 'SELECT profimport.get_profile(1, 1, ''p'')', 'SELECT profimport.retry_error(1)', 'SELECT profimport.take_trigger_events(1)', 'SELECT profimport.grant_worker(''regress_profimport_nobody'')', 'SELECT profimport.check()', 'SELECT profimport.stat_reset()',
 	'SHOW profimport.amqp_url']) s;
 RESET ROLE;
@@ -29,7 +29,7 @@ RESET ROLE;
 -- the views are readable to pg_monitor, profile data is not
 --
 SET ROLE regress_profimport_monitor;
-SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.stat_worker', 'SELECT * FROM profimport.stat_result', 'SELECT * FROM profimport.status', 'SHOW profimport.amqp_url']) s;
+SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.stat_worker', 'SELECT * FROM profimport.stat_result', 'SELECT * FROM profimport.stat_minute', 'SELECT * FROM profimport.status', 'SHOW profimport.amqp_url']) s;
 SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.profile', 'SELECT * FROM profimport.subscription', 'SELECT * FROM profimport.trigger_event', 'SELECT * FROM profimport.import_error', 'SELECT * FROM profimport.account', 'SELECT profimport.import(''{}'')', 'SELECT profimport.get_profile(1, 1, ''p'')', 'SELECT profimport.retry_error(1)', 'SELECT profimport.stat_reset()', 'SELECT profimport.grant_worker(''regress_profimport_monitor'')']) s;
 RESET ROLE;
 

@@ -6,6 +6,9 @@
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'profimport.stat_worker'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'profimport.stat_result'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'profimport.status'::regclass AND attnum > 0 ORDER BY attnum;
+SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'profimport.stat_minute'::regclass AND attnum > 0 ORDER BY attnum;
+-- no row without traffic
+SELECT count(*) FROM profimport.stat_minute;
 -- a row per configured worker: none
 SELECT count(*) FROM profimport.stat_worker;
 -- one row

@@ -678,7 +678,10 @@ pi_apply(const PiApplyRequest *request, PiApplyResult *result)
 			MemoryContextDelete(result->context);
 		result->context = NULL;
 		if (status != PI_APPLY_DONE && status != PI_APPLY_ABSENT)
+		{
 			status = locate_failure(&a, status, started);
+			pi_slot_count_retry();
+		}
 	}
 	MemoryContextDelete(a.work);
 	pgstat_report_stat(false);

@@ -474,23 +474,40 @@ pi_open_batches(int worker)
 void
 pi_slot_count_connect(void)
 {
+	PiMinute	add = {.connects = 1};
+
 	if (pi_my_slot == NULL)
 		return;
 
 	SpinLockAcquire(&pi_my_slot->mutex);
 	pi_my_slot->c.connects++;
 	SpinLockRelease(&pi_my_slot->mutex);
+
+	pi_minute_count(&add);
 }
 
 void
 pi_slot_count_published(uint64 results)
 {
+	PiMinute	add = {.results_published = results};
+
 	if (pi_my_slot == NULL)
 		return;
 
 	SpinLockAcquire(&pi_my_slot->mutex);
 	pi_my_slot->c.results_published += results;
 	SpinLockRelease(&pi_my_slot->mutex);
+
+	pi_minute_count(&add);
+}
+
+void
+pi_slot_count_retry(void)
+{
+	PiMinute	add = {.retries = 1};
+
+	if (pi_my_slot != NULL)
+		pi_minute_count(&add);
 }
 
 /* Adds to the counters of stat_result. */
@@ -517,6 +534,7 @@ pi_slot_count_batch(const PiBatchResult *batch, int messages,
 	int			cell = (int) (second % PI_RATE_SECONDS);
 	int			handled = messages + duplicates;
 	uint64		by_code[PI_NUM_CODES][PI_NUM_OUTCOMES];
+	PiMinute	add = {.batches = 1};
 	int			failed = 0;
 	int			i;
 
@@ -533,6 +551,18 @@ pi_slot_count_batch(const PiBatchResult *batch, int messages,
 			failed++;
 	}
 
+	add.messages = handled;
+	add.succeeded = messages - failed;
+	add.failed = failed;
+	add.created = by_code[0][PI_CREATED];
+	add.updated = by_code[0][PI_UPDATED];
+	add.unchanged = by_code[0][PI_UNCHANGED];
+	add.redelivered = redelivered;
+	add.duplicates = duplicates;
+	add.trigger_events = batch ? batch->trigger_events : 0;
+	add.import_ms = ms;
+	add.longest_batch_ms = ms;
+
 	SpinLockAcquire(&slot->mutex);
 	slot->c.messages += handled;
 	slot->c.succeeded += messages - failed;
@@ -540,7 +570,7 @@ pi_slot_count_batch(const PiBatchResult *batch, int messages,
 	slot->c.redelivered += redelivered;
 	slot->c.duplicates += duplicates;
 	slot->c.batches++;
-	slot->c.trigger_events += batch ? batch->trigger_events : 0;
+	slot->c.trigger_events += add.trigger_events;
 	slot->last_batch_at = now;
 	slot->last_batch_messages = handled;
 	slot->last_batch_ms = ms;
@@ -553,6 +583,7 @@ pi_slot_count_batch(const PiBatchResult *batch, int messages,
 	SpinLockRelease(&slot->mutex);
 
 	add_by_code(by_code);
+	pi_minute_count(&add);
 }
 
 uint64

@@ -24,6 +24,7 @@
 
 #include "datatype/timestamp.h"
 #include "engine.h"
+#include "minute.h"
 #include "settings.h"
 #include "storage/condition_variable.h"
 #include "storage/latch.h"
@@ -111,6 +112,7 @@ typedef struct PiShared
 	TimestampTz stats_reset;
 	/* counters by error code and outcome, for stat_result */
 	uint64		by_code[PI_NUM_CODES][PI_NUM_OUTCOMES]; /* 0 400 404 409 500 */
+	PiMinute	minutes[PI_MINUTES];
 	PiSlot		slots[FLEXIBLE_ARRAY_MEMBER];	/* pi_max_workers of them */
 } PiShared;
 
@@ -138,6 +140,7 @@ extern void pi_slot_set_queue(uint32 messages, uint32 consumers);
 extern void pi_slot_set_open_batches(int64 first_batch_id);
 extern void pi_slot_count_connect(void);
 extern void pi_slot_count_published(uint64 results);
+extern void pi_slot_count_retry(void);	/* a batch that was rolled back */
 
 /*
  * Counts a committed batch, once per transaction.  "messages" is the number

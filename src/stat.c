@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * stat.c
- *		The functions behind the views stat_worker, stat_result and status.
+ *		The functions behind the views stat_worker, stat_result, stat_minute
+ *		and status.
  *
  * NOTES
  *		Slots are copied under their lock and formatted afterwards.  What is
@@ -31,6 +32,7 @@ PG_FUNCTION_INFO_V1(pi_stat_worker_1_0);
 PG_FUNCTION_INFO_V1(pi_stat_result_1_0);
 PG_FUNCTION_INFO_V1(pi_stat_status_1_0);
 PG_FUNCTION_INFO_V1(pi_stat_reset_1_0);
+PG_FUNCTION_INFO_V1(pi_stat_minute_1_1);
 
 /* SPEC.md: a depth older than this is not shown. */
 #define QUEUE_MAX_AGE_MS	10000
@@ -233,6 +235,43 @@ pi_stat_result_1_0(PG_FUNCTION_ARGS)
 	return (Datum) 0;
 }
 
+Datum
+pi_stat_minute_1_1(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = pi_init_srf(fcinfo);
+	PiMinute   *cells = NULL;
+	PiRow		row;
+	int			n = pi_minute_copy(&cells);
+
+	for (int i = 0; i < n; i++)
+	{
+		const PiMinute *cell = &cells[i];
+
+		row.n = 0;
+		put_time(&row, cell->minute * USECS_PER_MINUTE);
+		put_count(&row, cell->messages);
+		put_count(&row, cell->succeeded);
+		put_count(&row, cell->failed);
+		put_count(&row, cell->created);
+		put_count(&row, cell->updated);
+		put_count(&row, cell->unchanged);
+		put_count(&row, cell->redelivered);
+		put_count(&row, cell->duplicates);
+		put_count(&row, cell->batches);
+		put_count(&row, cell->results_published);
+		put_count(&row, cell->trigger_events);
+		put(&row, Float8GetDatum(cell->import_ms));
+		put(&row, Float8GetDatum(cell->longest_batch_ms));
+		put_count(&row, cell->retries);
+		put_count(&row, cell->connects);
+		Assert(row.n == rsinfo->setDesc->natts);
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc,
+							 row.values, row.nulls);
+	}
+
+	return (Datum) 0;
+}
+
 /* What status shows of all workers together. */
 typedef struct PiSummary
 {
@@ -406,5 +445,6 @@ pi_stat_reset_1_0(PG_FUNCTION_ARGS)
 	pi_shared->stats_reset = now;
 	SpinLockRelease(&pi_shared->mutex);
 
+	pi_minute_reset();
 	PG_RETURN_VOID();
 }

@@ -30,6 +30,7 @@ is($node->sql('SELECT count(*) FROM profimport.import_error'), 2, 'is kept');
 # the views
 is($node->sql('SELECT count(*) FROM profimport.stat_worker'), 0, 'stat_worker is empty');
 is($node->sql('SELECT count(*) FROM profimport.stat_result'), 0, 'stat_result is empty');
+is($node->sql('SELECT count(*) FROM profimport.stat_minute'), 0, 'stat_minute is empty');
 my ($status, $stdout, $stderr) = $node->try('SELECT workers_running, errors_unresolved FROM profimport.status');
 is("$status|$stdout", '0|0|2', 'status tells what the database knows') or diag $stderr;
 ($status, $stdout, $stderr) = $node->try('SELECT profimport.stat_reset()');

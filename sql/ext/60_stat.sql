@@ -2,7 +2,7 @@
 -- Statistics
 -- ---------------------------------------------------------------------------
 -- The numbers live in shared memory.  Without shared_preload_libraries there
--- is none: stat_worker and stat_result are empty then, and the one row of
+-- is none: stat_worker, stat_result and stat_minute are empty then, and the one row of
 -- status shows no worker.
 --
 -- A view's tables are read with the rights of its owner, its functions are
@@ -23,6 +23,14 @@ CREATE FUNCTION profimport.stat_get_result(OUT error int, OUT outcome text, OUT 
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pi_stat_result_1_0';
 COMMENT ON FUNCTION profimport.stat_get_result() IS 'internal: what view stat_result shows';
 
+CREATE FUNCTION profimport.stat_get_minute(
+	OUT minute timestamptz, OUT messages bigint, OUT succeeded bigint, OUT failed bigint, OUT created bigint, OUT updated bigint,
+	OUT unchanged bigint, OUT redelivered bigint, OUT duplicates bigint, OUT batches bigint, OUT results_published bigint,
+	OUT trigger_events bigint, OUT import_ms float8, OUT longest_batch_ms float8, OUT retries bigint, OUT connects bigint)
+	RETURNS SETOF record
+	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pi_stat_minute_1_1';
+COMMENT ON FUNCTION profimport.stat_get_minute() IS 'internal: what view stat_minute shows';
+
 CREATE FUNCTION profimport.stat_get_status(
 	OUT enabled bool, OUT workers_configured int, OUT workers_running int, OUT workers_connected int,
 	OUT queue_messages bigint, OUT queue_consumers int, OUT messages_per_second float8)
@@ -32,7 +40,7 @@ COMMENT ON FUNCTION profimport.stat_get_status() IS 'internal: what view status 
 
 CREATE FUNCTION profimport.stat_reset() RETURNS void
 	LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'pi_stat_reset_1_0';
-COMMENT ON FUNCTION profimport.stat_reset() IS 'zeroes the counters of stat_worker and stat_result';
+COMMENT ON FUNCTION profimport.stat_reset() IS 'zeroes the counters of stat_worker, stat_result and stat_minute';
 
 CREATE VIEW profimport.stat_worker AS
 	SELECT s.worker, s.pid, s.state, s.broker, s.connected_since, s.blocked, s.messages, s.succeeded, s.failed,
@@ -71,6 +79,28 @@ COMMENT ON COLUMN profimport.stat_result.error IS 'result code';
 COMMENT ON COLUMN profimport.stat_result.outcome IS 'created, updated, unchanged or failed';
 COMMENT ON COLUMN profimport.stat_result.messages IS 'messages answered so';
 
+CREATE VIEW profimport.stat_minute AS
+	SELECT s.minute, s.messages, s.succeeded, s.failed, s.created, s.updated, s.unchanged, s.redelivered, s.duplicates,
+			s.batches, s.results_published, s.trigger_events, s.import_ms, s.longest_batch_ms, s.retries, s.connects
+		FROM profimport.stat_get_minute() s;
+COMMENT ON VIEW profimport.stat_minute IS 'what the workers did in the last day, a row per minute with traffic';
+COMMENT ON COLUMN profimport.stat_minute.minute IS 'when the minute began';
+COMMENT ON COLUMN profimport.stat_minute.messages IS 'messages answered: succeeded + failed + duplicates';
+COMMENT ON COLUMN profimport.stat_minute.succeeded IS 'messages imported with error 0: created + updated + unchanged';
+COMMENT ON COLUMN profimport.stat_minute.failed IS 'messages answered with another error';
+COMMENT ON COLUMN profimport.stat_minute.created IS 'messages that created a profile';
+COMMENT ON COLUMN profimport.stat_minute.updated IS 'messages that changed one';
+COMMENT ON COLUMN profimport.stat_minute.unchanged IS 'messages that had nothing to change';
+COMMENT ON COLUMN profimport.stat_minute.redelivered IS 'messages the broker had delivered before';
+COMMENT ON COLUMN profimport.stat_minute.duplicates IS 'messages recognised as repeats and answered from the record';
+COMMENT ON COLUMN profimport.stat_minute.batches IS 'transactions committed';
+COMMENT ON COLUMN profimport.stat_minute.results_published IS 'messages published and confirmed by the broker';
+COMMENT ON COLUMN profimport.stat_minute.trigger_events IS 'trigger events made';
+COMMENT ON COLUMN profimport.stat_minute.import_ms IS 'time the batches took together, in milliseconds; of several workers more than passed';
+COMMENT ON COLUMN profimport.stat_minute.longest_batch_ms IS 'time the longest of them took, in milliseconds';
+COMMENT ON COLUMN profimport.stat_minute.retries IS 'transactions that failed as a whole and were tried again';
+COMMENT ON COLUMN profimport.stat_minute.connects IS 'connections made to a broker';
+
 CREATE VIEW profimport.status AS
 	SELECT s.enabled, s.workers_configured, s.workers_running, s.workers_connected, s.queue_messages, s.queue_consumers,
 			coalesce(b.pending, 0) AS results_pending, e.unresolved AS errors_unresolved, s.messages_per_second,
@@ -90,7 +120,7 @@ COMMENT ON COLUMN profimport.status.errors_unresolved IS 'rows of import_error w
 COMMENT ON COLUMN profimport.status.messages_per_second IS 'messages a second, over the last 60 seconds';
 COMMENT ON COLUMN profimport.status.oldest_pending_result IS 'when the oldest result not confirmed yet was committed';
 
-REVOKE ALL ON FUNCTION profimport.stat_get_worker(), profimport.stat_get_result(), profimport.stat_get_status(),
-	profimport.stat_reset() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION profimport.stat_get_worker(), profimport.stat_get_result(), profimport.stat_get_status()
-	TO pg_monitor;
+REVOKE ALL ON FUNCTION profimport.stat_get_worker(), profimport.stat_get_result(), profimport.stat_get_minute(),
+	profimport.stat_get_status(), profimport.stat_reset() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION profimport.stat_get_worker(), profimport.stat_get_result(), profimport.stat_get_minute(),
+	profimport.stat_get_status() TO pg_monitor;

@@ -38,4 +38,4 @@ REVOKE ALL ON ALL SEQUENCES IN SCHEMA profimport FROM PUBLIC;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA profimport FROM PUBLIC;
 
 GRANT USAGE ON SCHEMA profimport TO pg_monitor;
-GRANT SELECT ON profimport.stat_worker, profimport.stat_result, profimport.status TO pg_monitor;
+GRANT SELECT ON profimport.stat_worker, profimport.stat_result, profimport.stat_minute, profimport.status TO pg_monitor;
