@@ -83,6 +83,7 @@ pi_link_close(PiLink *link)
 	link->ready = false;
 	link->opened_at = 0;
 	link->retry_at = 0;
+	link->distrusted = 0;
 	if (conn != NULL)
 		pi_amqp_close(conn);
 }
@@ -107,6 +108,7 @@ pi_link_distrust(PiLink *link, const char *why)
 	if (!link->ready)
 		return;
 	link->ready = false;
+	link->distrusted++;
 	snprintf(text, sizeof(text), "%s: %s", link->broker, why);
 	report(link, text, false);
 	retry_later(link);
@@ -116,6 +118,7 @@ void
 pi_link_prosper(PiLink *link)
 {
 	link->reported[0] = '\0';
+	link->distrusted = 0;
 	pi_backoff_reset(&link->backoff);
 }
 
@@ -245,6 +248,17 @@ pi_link_see_to_queues(PiLink *link)
 	char		why[1024];
 	char		text[2048];
 
+	/*
+	 * A channel of an older broker (RabbitMQ before 3.12) that first publishes
+	 * to a quorum queue while the queue's leader is a node that has just died
+	 * asks that node for ever, and refuses every message.  A new channel knows
+	 * the new leader.
+	 */
+	if (link->distrusted > 1)
+	{
+		pi_link_close(link);
+		return false;
+	}
 	link->ready = see_to_publisher_queues(link->conn, why, sizeof(why));
 	if (link->ready)
 	{

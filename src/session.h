@@ -27,6 +27,7 @@ typedef struct PiLink
 	TimestampTz retry_at;		/* when to connect again; 0: at once */
 	PiBackoff	backoff;
 	bool		ready;			/* the queues are there */
+	int			distrusted;		/* times in a row, nothing having worked since */
 	char		broker[768];	/* described, without password */
 	char		reported[1024]; /* last failure logged */
 } PiLink;
@@ -42,7 +43,8 @@ extern bool pi_link_open(PiLink *link);
 
 /*
  * Waits.  Looks the queues of the publisher up again, declares those that are
- * missing.  False: not ready (see retry_at), or the connection is gone.
+ * missing.  False: not ready (see retry_at), or the connection is gone; it is
+ * given up when that was done before and did not help.
  */
 extern bool pi_link_see_to_queues(PiLink *link);
 

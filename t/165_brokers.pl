@@ -74,6 +74,10 @@ $amqp->delete('database_import_result');
 $amqp->declare('database_import_result', arguments => { 'x-max-length' => 0, 'x-overflow' => 'reject-publish' });
 publish() for 1 .. 20;
 $node->poll('pending results', 'SELECT results_pending FROM profimport.stat_worker WHERE worker = 1', 20);
+# A channel that refuses whatever it is given may be what is wrong.
+my $publisher = sub { join ' ', map { $_->{pid} } grep { $_->{user_provided_name} =~ /publish$/ } @{ $broker->connections($vhost) } };
+my $first_publisher = $publisher->();
+ok(poll_until { my $now = $publisher->(); ($now && $now ne $first_publisher, $now) } 'another connection', 'refused again and again: tried over a new connection');
 $amqp->delete('database_import_result');
 my %answered;
 poll_until {
