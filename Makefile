@@ -76,12 +76,14 @@ OBJS = \
 REGRESS = \
 	install \
 	batch \
+	comments \
 	config \
 	direct_sql \
 	dry_run \
 	fields \
 	functional \
 	get_profile \
+	hints \
 	matching \
 	matching_sub \
 	message \

@@ -37,3 +37,79 @@ GRANT EXECUTE ON FUNCTION profimport.stat_get_minute() TO pg_monitor;
 GRANT SELECT ON profimport.stat_minute TO pg_monitor;
 
 COMMENT ON FUNCTION profimport.stat_reset() IS 'zeroes the counters of stat_worker, stat_result and stat_minute';
+
+-- ---- declarations that cannot be are refused with a hint ----
+
+CREATE FUNCTION profimport.declaration_check() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	indexed bool := NEW.matching;
+BEGIN
+	IF TG_TABLE_NAME = 'field' THEN
+		indexed := indexed OR NEW.is_unique;
+	END IF;
+	IF NEW.type NOT IN ('string', 'int', 'float', 'bool', 'date', 'datetime', 'list', 'ip', 'tags', 'object', 'arr_object') THEN
+		RAISE check_violation
+			USING MESSAGE = format('field "%s" has unknown type "%s"', NEW.name, NEW.type),
+				HINT = 'The types are string, int, float, bool, date, datetime, list, ip, tags, object and arr_object.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_type_known';
+	END IF;
+	IF NEW.type = 'list' AND (coalesce(cardinality(NEW.options), 0) = 0 OR array_position(NEW.options, NULL) IS NOT NULL) THEN
+		RAISE check_violation
+			USING MESSAGE = format('list field "%s" lacks options', NEW.name),
+				HINT = 'Name the strings it accepts in options, for example ''{basic,plus}''.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_options_of_list';
+	END IF;
+	IF indexed AND NEW.type IN ('object', 'arr_object') THEN
+		RAISE check_violation
+			USING MESSAGE = format('field "%s" of type %s cannot be matched by', NEW.name, NEW.type),
+				HINT = 'Leave its matching off, or declare the part that is matched by as a field of its own.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_type_matchable';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.declaration_check() IS 'internal: refuses a declaration that cannot be, and says what can';
+
+-- Their names sort before "upkeep", which takes the declaration for a sound one.
+CREATE TRIGGER declaration BEFORE INSERT OR UPDATE ON profimport.field
+	FOR EACH ROW EXECUTE FUNCTION profimport.declaration_check();
+CREATE TRIGGER declaration BEFORE INSERT OR UPDATE ON profimport.resource_field
+	FOR EACH ROW EXECUTE FUNCTION profimport.declaration_check();
+COMMENT ON TRIGGER declaration ON profimport.field IS 'refuses a declaration that cannot be, and says what can';
+COMMENT ON TRIGGER declaration ON profimport.resource_field IS 'refuses a declaration that cannot be, and says what can';
+
+-- ---- comments on sequences and constraints ----
+
+COMMENT ON CONSTRAINT account_pkey ON profimport.account IS 'one row per account_id';
+COMMENT ON CONSTRAINT account_id_positive ON profimport.account IS 'from 1, as in messages';
+COMMENT ON CONSTRAINT database_pkey ON profimport.database IS 'one row per account and db_id';
+COMMENT ON CONSTRAINT database_id_positive ON profimport.database IS 'from 1, as in messages';
+COMMENT ON CONSTRAINT field_pkey ON profimport.field IS 'one declaration per database and name';
+COMMENT ON CONSTRAINT field_type_known ON profimport.field IS 'the types a field can have';
+COMMENT ON CONSTRAINT field_options_of_list ON profimport.field IS 'a list has options, no other type has';
+COMMENT ON CONSTRAINT field_type_matchable ON profimport.field IS 'objects and arrays of objects cannot be matched by';
+COMMENT ON CONSTRAINT resource_pkey ON profimport.resource IS 'one row per account and resource_id';
+COMMENT ON CONSTRAINT resource_id_positive ON profimport.resource IS 'from 1, as in messages';
+COMMENT ON CONSTRAINT resource_db_ids_not_null ON profimport.resource IS 'NULL stands for every database only in place of the whole array';
+COMMENT ON CONSTRAINT resource_categories_named ON profimport.resource IS 'no NULL and no empty name';
+COMMENT ON CONSTRAINT resource_field_pkey ON profimport.resource_field IS 'one declaration per resource and name';
+COMMENT ON CONSTRAINT resource_field_type_known ON profimport.resource_field IS 'the types a field can have';
+COMMENT ON CONSTRAINT resource_field_options_of_list ON profimport.resource_field IS 'a list has options, no other type has';
+COMMENT ON CONSTRAINT resource_field_type_matchable ON profimport.resource_field IS 'objects and arrays of objects cannot be matched by';
+COMMENT ON CONSTRAINT profile_pkey ON profimport.profile IS 'one row per database and profile_id';
+COMMENT ON CONSTRAINT profile_key_pkey ON profimport.profile_key IS 'one row per value and profile; finds the profiles that have a value';
+COMMENT ON CONSTRAINT subscription_pkey ON profimport.subscription IS 'finds the subscriptions of a profile';
+COMMENT ON SEQUENCE profimport.subscription_subscription_no_seq IS 'numbers of subscriptions';
+COMMENT ON CONSTRAINT subscription_key_pkey ON profimport.subscription_key IS 'one row per value and subscription; finds the subscriptions that have a value';
+COMMENT ON CONSTRAINT trigger_event_pkey ON profimport.trigger_event IS 'the order in which events are handed out';
+COMMENT ON CONSTRAINT trigger_event_kind_known ON profimport.trigger_event IS 'the kinds of events there are';
+COMMENT ON SEQUENCE profimport.trigger_event_event_id_seq IS 'numbers of events, those that go to profimport.trigger_queue included';
+COMMENT ON CONSTRAINT import_error_pkey ON profimport.import_error IS 'what retry_error() is called with';
+COMMENT ON SEQUENCE profimport.import_error_error_id_seq IS 'numbers of failed messages';
+COMMENT ON CONSTRAINT batch_pkey ON profimport.batch IS 'one row per batch';
+COMMENT ON SEQUENCE profimport.batch_batch_id_seq IS 'numbers of batches';
+COMMENT ON CONSTRAINT dedup_pkey ON profimport.dedup IS 'finds the message that is repeated';
+COMMENT ON CONSTRAINT applied_pkey ON profimport.applied IS 'one row per batch';
+COMMENT ON CONSTRAINT worker_run_pkey ON profimport.worker_run IS 'one row per worker';
+COMMENT ON CONSTRAINT attempt_pkey ON profimport.attempt IS 'one row per delivery';

@@ -227,13 +227,15 @@ pi_retry_error(PG_FUNCTION_ARGS)
 	if (SPI_processed == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("there is no failed message with error_id " INT64_FORMAT, error_id)));
+				 errmsg("there is no failed message with error_id " INT64_FORMAT, error_id),
+				 errhint("See profimport.import_error; rows older than profimport.error_retention are removed.")));
 	resolved = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	sqlstate = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2);
 	if (resolved)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the failed message with error_id " INT64_FORMAT " is resolved already", error_id)));
+				 errmsg("the failed message with error_id " INT64_FORMAT " is resolved already", error_id),
+				 errhint("To apply its body once more, call profimport.import().")));
 	if (sqlstate != NULL && strcmp(sqlstate, "54000") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

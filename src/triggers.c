@@ -117,13 +117,14 @@ same(const Row *a, const Row *b, int col)
 }
 
 static void
-violation(Relation rel, const char *column, const char *detail)
+violation_hint(Relation rel, const char *column, const char *detail, const char *hint)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_CHECK_VIOLATION),
 			 errmsg("column \"%s\" of table \"%s\" does not accept this value",
 					column, RelationGetRelationName(rel)),
 			 errdetail_internal("%s", detail),
+			 hint ? errhint("%s", hint) : 0,
 			 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
 			 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
 			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
@@ -137,6 +138,12 @@ sentence(const char *why)
 
 	s[0] = pg_toupper((unsigned char) s[0]);
 	return s;
+}
+
+static void
+violation(Relation rel, const char *column, const char *detail)
+{
+	violation_hint(rel, column, detail, NULL);
 }
 
 /* Values of NOT NULL columns are looked at before the constraint is. */
@@ -232,11 +239,15 @@ check_object(Relation rel, const char *column, Jsonb *object, const PiDatabase *
 			continue;
 		f = db ? pi_config_field(db, key.val.string.val, key.val.string.len) :
 			pi_declared_field(fields, nfields, key.val.string.val, key.val.string.len);
-		if (f == NULL || f->type == PI_TYPE_EMAIL || f->type == PI_TYPE_PHONES)
-			violation(rel, column,
-					  psprintf(f ? "Field \"%s\" is a column of its own." :
-							   "Field \"%s\" is not declared.",
-							   pnstrdup(key.val.string.val, key.val.string.len)));
+		if (f == NULL)
+			violation_hint(rel, column,
+						   psprintf("Field \"%s\" is not declared.",
+									pnstrdup(key.val.string.val, key.val.string.len)),
+						   db ? "Declare it in profimport.field." : "Declare it in profimport.resource_field.");
+		if (f->type == PI_TYPE_EMAIL || f->type == PI_TYPE_PHONES)
+			violation_hint(rel, column,
+						   psprintf("Field \"%s\" is a column of its own.", f->name),
+						   "Write it to the column.");
 		if (v.type == jbvNull)
 		{
 			changed = true;
@@ -579,6 +590,7 @@ check_profile(const Row *row)
 				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
 				 errmsg("profile \"%s\" of database %d of account %d does not exist",
 						profile_id, db_id, account_id),
+				 errhint("Insert it into profimport.profile first."),
 				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
 				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
 				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_profile_fkey")));
@@ -623,7 +635,7 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 						DatumGetInt32(row.values[S_RESOURCE_ID]),
 						DatumGetInt32(row.values[S_ACCOUNT_ID]),
 						DatumGetInt32(row.values[S_DB_ID])),
-				 errhint("See profimport.resource."),
+				 errhint("Insert it into profimport.resource, or add the database to its db_ids."),
 				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
 				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
 				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));

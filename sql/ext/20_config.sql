@@ -19,6 +19,8 @@ CREATE TABLE profimport.account (
 COMMENT ON TABLE profimport.account IS 'accounts: the owners of databases and resources';
 COMMENT ON COLUMN profimport.account.account_id IS 'account_id of the messages';
 COMMENT ON COLUMN profimport.account.name IS 'for people; not used';
+COMMENT ON CONSTRAINT account_pkey ON profimport.account IS 'one row per account_id';
+COMMENT ON CONSTRAINT account_id_positive ON profimport.account IS 'from 1, as in messages';
 
 CREATE TABLE profimport.database (
 	account_id	int NOT NULL,
@@ -30,6 +32,8 @@ COMMENT ON TABLE profimport.database IS 'databases of profiles (not PostgreSQL d
 COMMENT ON COLUMN profimport.database.account_id IS 'the account that owns the database';
 COMMENT ON COLUMN profimport.database.db_id IS 'db_id of the messages; unique within the account';
 COMMENT ON COLUMN profimport.database.name IS 'for people; not used';
+COMMENT ON CONSTRAINT database_pkey ON profimport.database IS 'one row per account and db_id';
+COMMENT ON CONSTRAINT database_id_positive ON profimport.database IS 'from 1, as in messages';
 
 CREATE TABLE profimport.field (
 	account_id	int NOT NULL,
@@ -57,6 +61,10 @@ COMMENT ON COLUMN profimport.field.options IS 'the allowed strings of a list fie
 COMMENT ON COLUMN profimport.field.required IS 'must be present when a profile is created, and cannot be unset';
 COMMENT ON COLUMN profimport.field.matching IS 'can be matched by (matching = custom); its values are indexed';
 COMMENT ON COLUMN profimport.field.is_unique IS 'no two profiles of the database have the same value; implies matching';
+COMMENT ON CONSTRAINT field_pkey ON profimport.field IS 'one declaration per database and name';
+COMMENT ON CONSTRAINT field_type_known ON profimport.field IS 'the types a field can have';
+COMMENT ON CONSTRAINT field_options_of_list ON profimport.field IS 'a list has options, no other type has';
+COMMENT ON CONSTRAINT field_type_matchable ON profimport.field IS 'objects and arrays of objects cannot be matched by';
 
 CREATE TABLE profimport.resource (
 	account_id	int NOT NULL,
@@ -73,6 +81,10 @@ COMMENT ON COLUMN profimport.resource.resource_id IS 'resource_id of the message
 COMMENT ON COLUMN profimport.resource.name IS 'for people; not used';
 COMMENT ON COLUMN profimport.resource.db_ids IS 'databases the resource is open to; NULL: every database of the account';
 COMMENT ON COLUMN profimport.resource.categories IS 'the categories that cats of a subscription may name';
+COMMENT ON CONSTRAINT resource_pkey ON profimport.resource IS 'one row per account and resource_id';
+COMMENT ON CONSTRAINT resource_id_positive ON profimport.resource IS 'from 1, as in messages';
+COMMENT ON CONSTRAINT resource_db_ids_not_null ON profimport.resource IS 'NULL stands for every database only in place of the whole array';
+COMMENT ON CONSTRAINT resource_categories_named ON profimport.resource IS 'no NULL and no empty name';
 
 CREATE TABLE profimport.resource_field (
 	account_id	int NOT NULL,
@@ -98,3 +110,7 @@ COMMENT ON COLUMN profimport.resource_field.type IS 'as in profimport.field';
 COMMENT ON COLUMN profimport.resource_field.options IS 'as in profimport.field';
 COMMENT ON COLUMN profimport.resource_field.required IS 'must be present when a subscription is created, and cannot be unset';
 COMMENT ON COLUMN profimport.resource_field.matching IS 'can be matched by (matching = custom_sub); its values are indexed';
+COMMENT ON CONSTRAINT resource_field_pkey ON profimport.resource_field IS 'one declaration per resource and name';
+COMMENT ON CONSTRAINT resource_field_type_known ON profimport.resource_field IS 'the types a field can have';
+COMMENT ON CONSTRAINT resource_field_options_of_list ON profimport.resource_field IS 'a list has options, no other type has';
+COMMENT ON CONSTRAINT resource_field_type_matchable ON profimport.resource_field IS 'objects and arrays of objects cannot be matched by';

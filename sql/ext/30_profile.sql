@@ -32,6 +32,7 @@ COMMENT ON COLUMN profimport.profile.phones IS 'standard field phones, normalise
 COMMENT ON COLUMN profimport.profile.data IS 'every other field that is set, standard and declared';
 COMMENT ON COLUMN profimport.profile.created_at IS 'when the profile was created';
 COMMENT ON COLUMN profimport.profile.updated_at IS 'when a field of it last changed';
+COMMENT ON CONSTRAINT profile_pkey ON profimport.profile IS 'one row per database and profile_id';
 
 CREATE TABLE profimport.profile_key (
 	key_value	text COLLATE "C" NOT NULL,
@@ -51,6 +52,7 @@ COMMENT ON COLUMN profimport.profile_key.profile_id IS 'the profile that has the
 COMMENT ON COLUMN profimport.profile_key.db_id IS 'its database';
 COMMENT ON COLUMN profimport.profile_key.account_id IS 'its account';
 COMMENT ON COLUMN profimport.profile_key.is_unique IS 'the field is declared is_unique';
+COMMENT ON CONSTRAINT profile_key_pkey ON profimport.profile_key IS 'one row per value and profile; finds the profiles that have a value';
 
 CREATE TABLE profimport.subscription (
 	account_id	int NOT NULL,
@@ -98,6 +100,8 @@ COMMENT ON COLUMN profimport.subscription.custom_fields IS 'fields declared in p
 COMMENT ON COLUMN profimport.subscription.cats IS 'categories of the resource';
 COMMENT ON COLUMN profimport.subscription.created_at IS 'when the subscription was created';
 COMMENT ON COLUMN profimport.subscription.updated_at IS 'when it last changed';
+COMMENT ON CONSTRAINT subscription_pkey ON profimport.subscription IS 'finds the subscriptions of a profile';
+COMMENT ON SEQUENCE profimport.subscription_subscription_no_seq IS 'numbers of subscriptions';
 
 CREATE TABLE profimport.subscription_key (
 	key_value	text COLLATE "C" NOT NULL,
@@ -119,6 +123,7 @@ COMMENT ON COLUMN profimport.subscription_key.profile_id IS 'the profile of the 
 COMMENT ON COLUMN profimport.subscription_key.subscription_no IS 'the subscription that has the value';
 COMMENT ON COLUMN profimport.subscription_key.db_id IS 'its database';
 COMMENT ON COLUMN profimport.subscription_key.account_id IS 'its account';
+COMMENT ON CONSTRAINT subscription_key_pkey ON profimport.subscription_key IS 'one row per value and subscription; finds the subscriptions that have a value';
 
 -- ---------------------------------------------------------------------------
 -- The same rules for ordinary SQL: check and normalise before, index after

@@ -224,6 +224,38 @@ COMMENT ON FUNCTION profimport.truncate_check() IS 'internal: refuses to truncat
 
 -- ---- declarations ----
 
+-- What the CHECK constraints of these tables refuse too, said so that the next step is clear.
+CREATE FUNCTION profimport.declaration_check() RETURNS trigger
+	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	indexed bool := NEW.matching;
+BEGIN
+	IF TG_TABLE_NAME = 'field' THEN
+		indexed := indexed OR NEW.is_unique;
+	END IF;
+	IF NEW.type NOT IN ('string', 'int', 'float', 'bool', 'date', 'datetime', 'list', 'ip', 'tags', 'object', 'arr_object') THEN
+		RAISE check_violation
+			USING MESSAGE = format('field "%s" has unknown type "%s"', NEW.name, NEW.type),
+				HINT = 'The types are string, int, float, bool, date, datetime, list, ip, tags, object and arr_object.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_type_known';
+	END IF;
+	IF NEW.type = 'list' AND (coalesce(cardinality(NEW.options), 0) = 0 OR array_position(NEW.options, NULL) IS NOT NULL) THEN
+		RAISE check_violation
+			USING MESSAGE = format('list field "%s" lacks options', NEW.name),
+				HINT = 'Name the strings it accepts in options, for example ''{basic,plus}''.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_options_of_list';
+	END IF;
+	IF indexed AND NEW.type IN ('object', 'arr_object') THEN
+		RAISE check_violation
+			USING MESSAGE = format('field "%s" of type %s cannot be matched by', NEW.name, NEW.type),
+				HINT = 'Leave its matching off, or declare the part that is matched by as a field of its own.',
+				SCHEMA = 'profimport', TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_type_matchable';
+	END IF;
+	RETURN NEW;
+END
+$$;
+COMMENT ON FUNCTION profimport.declaration_check() IS 'internal: refuses a declaration that cannot be, and says what can';
+
 CREATE FUNCTION profimport.field_upkeep() RETURNS trigger
 	LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -382,6 +414,13 @@ END
 $$;
 COMMENT ON FUNCTION profimport.resource_field_upkeep() IS 'internal: refuses changes that subscriptions depend on, indexes what is there';
 
+-- Their names sort before "upkeep", which takes the declaration for a sound one.
+CREATE TRIGGER declaration BEFORE INSERT OR UPDATE ON profimport.field
+	FOR EACH ROW EXECUTE FUNCTION profimport.declaration_check();
+CREATE TRIGGER declaration BEFORE INSERT OR UPDATE ON profimport.resource_field
+	FOR EACH ROW EXECUTE FUNCTION profimport.declaration_check();
+COMMENT ON TRIGGER declaration ON profimport.field IS 'refuses a declaration that cannot be, and says what can';
+COMMENT ON TRIGGER declaration ON profimport.resource_field IS 'refuses a declaration that cannot be, and says what can';
 CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.field
 	FOR EACH ROW EXECUTE FUNCTION profimport.field_upkeep();
 CREATE TRIGGER upkeep BEFORE INSERT OR UPDATE OR DELETE ON profimport.resource_field

@@ -30,6 +30,9 @@ COMMENT ON COLUMN profimport.trigger_event.resource_id IS 'resource of the subsc
 COMMENT ON COLUMN profimport.trigger_event.channel IS 'channel of the subscription';
 COMMENT ON COLUMN profimport.trigger_event.changes IS 'the changed fields and their new values, null where unset';
 COMMENT ON COLUMN profimport.trigger_event.feedback_id IS 'feedback_id of the message, "" if none';
+COMMENT ON CONSTRAINT trigger_event_pkey ON profimport.trigger_event IS 'the order in which events are handed out';
+COMMENT ON CONSTRAINT trigger_event_kind_known ON profimport.trigger_event IS 'the kinds of events there are';
+COMMENT ON SEQUENCE profimport.trigger_event_event_id_seq IS 'numbers of events, those that go to profimport.trigger_queue included';
 
 CREATE FUNCTION profimport.take_trigger_events(max_events int) RETURNS SETOF profimport.trigger_event
 	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -83,3 +86,5 @@ COMMENT ON COLUMN profimport.import_error.body IS 'the body as received, cut at 
 COMMENT ON COLUMN profimport.import_error.headers IS 'AMQP properties of the message';
 COMMENT ON COLUMN profimport.import_error.retried_at IS 'when retry_error() last tried it';
 COMMENT ON COLUMN profimport.import_error.resolved_at IS 'when retry_error() succeeded';
+COMMENT ON CONSTRAINT import_error_pkey ON profimport.import_error IS 'what retry_error() is called with';
+COMMENT ON SEQUENCE profimport.import_error_error_id_seq IS 'numbers of failed messages';

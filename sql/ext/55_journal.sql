@@ -28,6 +28,8 @@ COMMENT ON COLUMN profimport.batch.digests IS
 	'16 bytes for each delivery that may come back although it was applied; zeros where it has come back';
 COMMENT ON COLUMN profimport.batch.outgoing IS 'messages to publish, packed; NULL: none is left';
 COMMENT ON COLUMN profimport.batch.pending IS 'how many messages "outgoing" holds';
+COMMENT ON CONSTRAINT batch_pkey ON profimport.batch IS 'one row per batch';
+COMMENT ON SEQUENCE profimport.batch_batch_id_seq IS 'numbers of batches';
 
 CREATE TABLE profimport.dedup (
 	digest		uuid PRIMARY KEY,
@@ -43,6 +45,7 @@ COMMENT ON TABLE profimport.dedup IS
 COMMENT ON COLUMN profimport.dedup.digest IS 'digest of message_id and body';
 COMMENT ON COLUMN profimport.dedup.applied_at IS 'when the message was imported';
 COMMENT ON COLUMN profimport.dedup.result IS 'its result, packed';
+COMMENT ON CONSTRAINT dedup_pkey ON profimport.dedup IS 'finds the message that is repeated';
 
 CREATE TABLE profimport.applied (
 	batch_id	bigint PRIMARY KEY,
@@ -57,6 +60,7 @@ COMMENT ON TABLE profimport.applied IS
 COMMENT ON COLUMN profimport.applied.batch_id IS 'number of the batch';
 COMMENT ON COLUMN profimport.applied.applied_at IS 'when the batch was applied';
 COMMENT ON COLUMN profimport.applied.entries IS 'digests of the bodies and what is needed to answer again, packed';
+COMMENT ON CONSTRAINT applied_pkey ON profimport.applied IS 'one row per batch';
 
 CREATE TABLE profimport.worker_run (
 	worker		int PRIMARY KEY,
@@ -69,6 +73,7 @@ COMMENT ON COLUMN profimport.worker_run.worker IS 'number of the worker';
 COMMENT ON COLUMN profimport.worker_run.running IS 'set at the start, cleared at a clean end';
 COMMENT ON COLUMN profimport.worker_run.prefetch IS 'how many deliveries it may hold';
 COMMENT ON COLUMN profimport.worker_run.started_at IS 'when it began to consume';
+COMMENT ON CONSTRAINT worker_run_pkey ON profimport.worker_run IS 'one row per worker';
 
 CREATE TABLE profimport.attempt (
 	digest		uuid PRIMARY KEY,
@@ -79,6 +84,7 @@ COMMENT ON TABLE profimport.attempt IS 'messages being imported one at a time be
 COMMENT ON COLUMN profimport.attempt.digest IS 'digest of the delivery';
 COMMENT ON COLUMN profimport.attempt.deaths IS 'workers that have died, if this attempt ends so too';
 COMMENT ON COLUMN profimport.attempt.attempted_at IS 'when the last attempt began';
+COMMENT ON CONSTRAINT attempt_pkey ON profimport.attempt IS 'one row per delivery';
 
 -- Pending results and records of repeats go along with a dump.
 SELECT pg_catalog.pg_extension_config_dump('profimport.batch', '');
