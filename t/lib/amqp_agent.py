@@ -183,6 +183,9 @@ class Agent:
             arguments=request.get("arguments"))
 
     def do_bind(self, request):
+        if request.get("to_exchange"):
+            self.channel().exchange_bind(request["to_exchange"], request["exchange"], request["routing_key"])
+            return
         self.channel().queue_bind(request["queue"], request["exchange"], request["routing_key"])
 
 

@@ -66,7 +66,7 @@ One message or undef, without waiting; ack => 0 puts it back.
 
 Ready messages (not those a consumer holds: for these see $broker->queues); count and consumers are undef without the queue.
 
-=item $amqp->declare_exchange($name, $type, %options), $amqp->bind($queue, $exchange, $routing_key)
+=item $amqp->declare_exchange($name, $type, %options), $amqp->bind($queue, $exchange, $routing_key), $amqp->bind_exchange($destination, $exchange, $routing_key)
 
 =item $amqp->close
 
@@ -298,6 +298,14 @@ sub bind
 	my ($self, $queue, $exchange, $routing_key) = @_;
 
 	$self->_ask(op => 'bind', queue => $queue, exchange => $exchange, routing_key => $routing_key // '');
+	return;
+}
+
+sub bind_exchange
+{
+	my ($self, $destination, $exchange, $routing_key) = @_;
+
+	$self->_ask(op => 'bind', queue => '', to_exchange => $destination, exchange => $exchange, routing_key => $routing_key // '');
 	return;
 }
 
