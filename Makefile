@@ -33,6 +33,7 @@ OBJS = \
 	src/body.o \
 	src/broker.o \
 	src/check.o \
+	src/check_broker.o \
 	src/config.o \
 	src/consume.o \
 	src/convert.o \

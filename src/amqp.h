@@ -51,7 +51,8 @@ typedef enum PiAmqpErrorKind
 typedef struct PiAmqpError
 {
 	PiAmqpErrorKind kind;
-	int			code;			/* AMQP reply code, 0 if none */
+	int			code;			/* AMQP reply code, 0 if none; of a refused
+								 * certificate OpenSSL's X509_V_ERR_... */
 	char		text[512];		/* one line, no password */
 } PiAmqpError;
 
@@ -102,6 +103,9 @@ extern PiAmqp *pi_amqp_open(const PiAmqpTarget *target, const PiAmqpOptions *opt
  */
 extern void pi_amqp_close(PiAmqp *conn);
 
+/* What to do about an error of kind PI_AMQP_TLS: a sentence without full stop. */
+extern const char *pi_amqp_tls_advice(const PiAmqpError *error);
+
 /* For the wait set of the caller. */
 extern int	pi_amqp_socket(const PiAmqp *conn);
 
@@ -141,6 +145,23 @@ extern bool pi_amqp_queue_lookup(PiAmqp *conn, const char *queue, PiQueueInfo *i
  */
 extern bool pi_amqp_queue_declare(PiAmqp *conn, const char *queue, const char *type,
 								  int64 ttl_ms, PiQueueInfo *info);
+
+/*
+ * Is the user allowed to declare a queue, to publish to the default exchange
+ * ("queue" has no say then), to consume from a queue?  What is asked for is
+ * such that the broker refuses it, or throws it away, even if the user is
+ * allowed.  For a connection that is closed soon, since it may be blocked or
+ * dead after that.
+ */
+typedef enum PiPermission
+{
+	PI_MAY_CONFIGURE,
+	PI_MAY_WRITE,
+	PI_MAY_READ
+} PiPermission;
+
+/* false: it is not; true: it is, or pi_amqp_error() says why it is not known. */
+extern bool pi_amqp_may(PiAmqp *conn, PiPermission permission, const char *queue);
 
 extern bool pi_amqp_qos(PiAmqp *conn, int prefetch);
 extern bool pi_amqp_consume(PiAmqp *conn, const char *queue, const char *consumer_tag);

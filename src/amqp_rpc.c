@@ -16,8 +16,12 @@
 #include "postgres.h"
 
 #include "amqp_internal.h"
+#include "miscadmin.h"
 
 #define MAX_SHORTSTR 255
+
+/* A broker with an alarm does not answer who has published. */
+#define MAY_TIMEOUT 3000
 
 PiAmqpErrorKind
 pi_amqp_kind_of(int code)
@@ -299,4 +303,87 @@ pi_amqp_confirm_select(PiAmqp *conn)
 	conn->confirms = true;
 	conn->publish_seq = 0;
 	return true;
+}
+
+/* ---- permissions ---------------------------------------------------- */
+
+/*
+ * RabbitMQ looks at the permission first, then at the arguments.  These two
+ * have one that no broker takes, so neither a queue nor a consumer is made.
+ */
+static bool
+try_to_declare(PiAmqp *conn, const char *queue)
+{
+	amqp_queue_declare_t args;
+	amqp_table_entry_t entry;
+
+	memset(&args, 0, sizeof(args));
+	memset(&entry, 0, sizeof(entry));
+	entry.key = amqp_cstring_bytes("x-message-ttl");
+	entry.value.kind = AMQP_FIELD_KIND_I64;
+	entry.value.value.i64 = -1;
+	args.queue = amqp_cstring_bytes(queue);
+	args.durable = 1;
+	args.arguments.num_entries = 1;
+	args.arguments.entries = &entry;
+	return declare(conn, &args, NULL);
+}
+
+static bool
+try_to_consume(PiAmqp *conn, const char *queue)
+{
+	amqp_basic_consume_t args;
+	amqp_table_entry_t entry;
+	PiFrame		frame;
+
+	memset(&args, 0, sizeof(args));
+	memset(&entry, 0, sizeof(entry));
+	entry.key = amqp_cstring_bytes("x-priority");
+	entry.value.kind = AMQP_FIELD_KIND_UTF8;
+	entry.value.value.bytes = amqp_cstring_bytes("none");
+	args.queue = amqp_cstring_bytes(queue);
+	args.arguments.num_entries = 1;
+	args.arguments.entries = &entry;
+	return set_up(conn, PI_CHANNEL_WORK, AMQP_BASIC_CONSUME_METHOD, &args,
+				  AMQP_BASIC_CONSUME_OK_METHOD, NULL, &frame);
+}
+
+/* To no queue: it comes back.  The next answer tells whether it was taken. */
+static bool
+try_to_publish(PiAmqp *conn)
+{
+	PiPublish	message;
+	char		nowhere[64];
+	uint64		seq;
+
+	memset(&message, 0, sizeof(message));
+	snprintf(nowhere, sizeof(nowhere), "profimport check %d " INT64_FORMAT " to nowhere",
+			 MyProcPid, pi_amqp_now());
+	message.queue = nowhere;
+	message.body = "";
+	if (pi_amqp_publish(conn, &message, &seq) != PI_PUBLISH_SENT)
+		return false;
+	return pi_amqp_qos(conn, 1);
+}
+
+bool
+pi_amqp_may(PiAmqp *conn, PiPermission permission, const char *queue)
+{
+	if (!check_name(conn, queue))
+		return true;
+	conn->rpc_timeout = Min(conn->rpc_timeout, MAY_TIMEOUT);
+	memset(&conn->error, 0, sizeof(conn->error));
+	switch (permission)
+	{
+		case PI_MAY_CONFIGURE:
+			(void) try_to_declare(conn, queue);
+			break;
+		case PI_MAY_WRITE:
+			(void) try_to_publish(conn);
+			break;
+		case PI_MAY_READ:
+			(void) try_to_consume(conn, queue);
+			break;
+	}
+	return conn->error.kind != PI_AMQP_ACCESS;
 }

@@ -208,7 +208,7 @@ pi_tls_handshake(PiTls *tls, int *events, PiAmqpError *error)
 		case SSL_ERROR_SSL:
 			verify = SSL_get_verify_result(tls->ssl);
 			if (verify != X509_V_OK)
-				pi_amqp_set_error(error, PI_AMQP_TLS, 0,
+				pi_amqp_set_error(error, PI_AMQP_TLS, (int) verify,
 								  "certificate of \"%s\" refused: %s", tls->host,
 								  X509_verify_cert_error_string(verify));
 			else
@@ -315,4 +315,31 @@ pi_tls_free(PiTls *tls, bool polite)
 	if (tls->ctx)
 		SSL_CTX_free(tls->ctx);
 	pfree(tls);
+}
+
+const char *
+pi_amqp_tls_advice(const PiAmqpError *error)
+{
+	switch (error->code)
+	{
+		case 0:
+			return "See profimport.tls_ca_file, profimport.tls_cert_file and profimport.tls_key_file; is it a port for TLS (RabbitMQ's is 5671), and does the broker ask for a client certificate?";
+		case X509_V_ERR_CERT_HAS_EXPIRED:
+			return "Renew the certificate on the broker; is the clock of this machine right?";
+		case X509_V_ERR_CERT_NOT_YET_VALID:
+			return "Is the clock of this machine right?";
+		case X509_V_ERR_HOSTNAME_MISMATCH:
+		case X509_V_ERR_IP_ADDRESS_MISMATCH:
+			return "Name the broker in profimport.amqp_url as its certificate does, or give the broker a certificate with that name";
+		case X509_V_ERR_CERT_REVOKED:
+			return "Give the broker a new certificate";
+		case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+		case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+		case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+		case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+			return "Set profimport.tls_ca_file to a file with the certificate of the authority that signed it";
+		default:
+			return "Give the broker a certificate that OpenSSL takes";
+	}
 }

@@ -115,11 +115,11 @@ is(check('broker')->{ok}, json_true, 'check() connects the same way');
 # ---- who is not believed
 
 for my $case (
-	[ expired => qr/certificate of "localhost" refused: certificate has expired/, 'an expired certificate' ],
-	[ elsewhere => qr/certificate of "localhost" refused: hostname mismatch/i, 'a certificate for another host' ],
-	[ unknown => qr/certificate of "localhost" refused: .*(issuer|self.signed)/i, 'a certificate of an unknown authority' ])
+	[ expired => qr/certificate of "localhost" refused: certificate has expired/, 'an expired certificate', qr/Renew the certificate on the broker/ ],
+	[ elsewhere => qr/certificate of "localhost" refused: hostname mismatch/i, 'a certificate for another host', qr/Name the broker in profimport\.amqp_url as its certificate does/ ],
+	[ unknown => qr/certificate of "localhost" refused: .*(issuer|self.signed)/i, 'a certificate of an unknown authority', qr/Set profimport\.tls_ca_file/ ])
 {
-	my ($name, $pattern, $what) = @$case;
+	my ($name, $pattern, $what, $advice) = @$case;
 
 	show_certificate($name);
 	ok(last_error($what, $pattern), "$what is refused with its reason");
@@ -127,6 +127,7 @@ for my $case (
 	my $check = check('broker');
 	is($check->{ok}, json_false, "$what: check() says so, too");
 	like($check->{detail}, $pattern, "$what: with the reason");
+	like($check->{detail}, qr/\. $advice/, "$what: and what to do");
 }
 
 # The last one was of an unknown authority.
@@ -157,6 +158,7 @@ $node->set('profimport.tls_cert_file' => '', 'profimport.tls_key_file' => '');
 $broker->close_connections($vhost);
 ok(last_error('no client certificate', qr/certificate.required|handshake.failure|bad certificate/i),
 	'without a client certificate the reason is told');
+like(check('broker')->{detail}, qr/does the broker ask for a client certificate/, 'and check() asks for it');
 $node->set('profimport.tls_cert_file' => $client->{cert}, 'profimport.tls_key_file' => $certificates{good}{key});
 ok(last_error('a wrong key', qr/could not load private key file .*mismatch/i), 'a key of another certificate is named');
 $node->set('profimport.tls_key_file' => $client->{key});
