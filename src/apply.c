@@ -118,7 +118,10 @@ pi_apply_at_home(void)
 
 	stranger = false;
 	if (!pi_extension_usable(&reason, &owner))
+	{
+		pi_slot_set_error(reason);
 		return false;
+	}
 	if (OidIsValid(attached_table) && attached_table != batch_table())
 		return false;
 	stranger = pi_role[0] == '\0' && owner != GetUserId();

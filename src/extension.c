@@ -71,19 +71,40 @@ pi_extension_serves(const char *version)
 	return false;
 }
 
-/* Once from all workers together; check() says it whenever it is asked. */
+/*
+ * Each is told once, by one of the workers; check() says it whenever it is
+ * asked.
+ */
+static bool
+is_first_to_tell(bool *told)
+{
+	bool		first;
+
+	if (pi_my_slot == NULL)
+		return false;
+	SpinLockAcquire(&pi_shared->mutex);
+	first = !*told;
+	*told = true;
+	SpinLockRelease(&pi_shared->mutex);
+	return first;
+}
+
+static void
+tell_of_unknown_objects(const char *version)
+{
+	if (is_first_to_tell(&pi_shared->told_of_unknown_objects))
+		ereport(WARNING,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"profimport\" has version %s, which its library (%s) does not serve",
+						version, PI_VERSION),
+				 errdetail("Messages wait in the queue."),
+				 errhint("Install the library of that version and restart the server.")));
+}
+
 static void
 tell_of_older_objects(const char *version)
 {
-	bool		told;
-
-	if (pi_my_slot == NULL)
-		return;
-	SpinLockAcquire(&pi_shared->mutex);
-	told = pi_shared->told_of_older_objects;
-	pi_shared->told_of_older_objects = true;
-	SpinLockRelease(&pi_shared->mutex);
-	if (!told)
+	if (is_first_to_tell(&pi_shared->told_of_older_objects))
 		ereport(WARNING,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("extension \"profimport\" has version %s, its library %s",
@@ -106,8 +127,9 @@ pi_extension_usable(const char **reason, Oid *owner)
 	}
 	if (!pi_extension_serves(version))
 	{
-		*reason = psprintf("extension \"profimport\" has version %s, which this library (%s) does not serve",
+		*reason = psprintf("extension \"profimport\" has version %s, which its library (%s) does not serve",
 						   version, PI_VERSION);
+		tell_of_unknown_objects(version);
 		return false;
 	}
 	if (strcmp(version, PI_VERSION) != 0)

@@ -107,7 +107,8 @@ typedef struct PiShared
 	Oid			database_oid;	/* where a worker found the extension, and ... */
 	Oid			owner_oid;		/* ... its owner; invalid: not known */
 	bool		warned_of_superuser;
-	bool		told_of_older_objects;
+	bool		told_of_older_objects;	/* see extension.c */
+	bool		told_of_unknown_objects;
 	ConditionVariable queue_cv; /* broadcast when a worker told the depth */
 	TimestampTz stats_reset;
 	/* counters by error code and outcome, for stat_result */
