@@ -209,6 +209,21 @@ SELECT t.body('{"account_id":1,"db_id":1,"data":{"_fname":"' || repeat('ю', 600
 SELECT length(body), error, feedback_id, account_id, db_id FROM profimport.import_error ORDER BY error_id DESC LIMIT 3;
 
 --
+-- numbers that are short here and long when jsonb writes them: a megabyte more is the limit
+--
+INSERT INTO profimport.field (account_id, db_id, name, type) VALUES (1, 1, 'swell', 'arr_object');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"o":{"a":[1e131071,1e-16383,-1.5e131070,1e300]}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+SELECT length(t.stored('o'));
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"o":{"a":[' || repeat('1e131071,', 8) || '1]}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"o":{"a":[' || repeat('1e131071,', 9) || '1]}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"o":{"a":[' || repeat('0e-16383,', 100) || '1]}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{},"z":[' || repeat('1e131071,', 100000) || '1],"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+-- nor does an upsert multiply one
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"swell":[' || repeat('{"a":1},', 3000) || '{"a":1}]},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"swell":{"action":"upsert","submatch":"a","value":1e131071}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}', 'swell');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"swell":{"action":"upsert","submatch":"a","value":1e300}},"matching":"profile_id","profile_id":"p","feedback_id":"x"}');
+
+--
 -- every failure of this test stands in import_error
 --
 SELECT error, count(*) > 0 FROM profimport.import_error GROUP BY error ORDER BY error;

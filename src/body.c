@@ -31,6 +31,13 @@
 /* Longer bodies would overflow the int lengths of jsonb and mbutils. */
 #define MAX_BODY_BYTES		MaxAllocSize
 
+/*
+ * 1e131071 has 8 characters and takes 10 bytes as jsonb, but jsonb writes it
+ * with 131072 digits: a message full of such numbers would become a row that
+ * can neither be shown nor dumped.  So these may add so much to the message.
+ */
+#define MAX_SWELLING		(1024 * 1024)
+
 #define LOCAL_VALUES		128 /* stack entries that need no allocation */
 #define LOCAL_KEYS			24	/* keys of one object, likewise */
 
@@ -347,6 +354,8 @@ value:
 				v->val.boolean = false;
 				break;
 			}
+			if (r->scan.swelling > MAX_SWELLING)
+				note_defect(r, "The numbers of the message are too long when they are written without exponent.");
 			count_size(r, 8 + VARSIZE_ANY(v->val.numeric));
 			break;
 
@@ -469,6 +478,7 @@ pi_body_parse(const char *bytes, size_t len, PiBody *out)
 	r.nskipped = 0;
 	r.maxskipped = sizeof(r.local_skipped) * 8;
 	r.scan.unescaped = NULL;
+	r.scan.swelling = 0;
 
 	if (!read_body(&r))
 	{

@@ -329,6 +329,8 @@ pi_scan_number(PiScanner *scanner, JsonbValue *out)
 	}
 
 	len = scanner->at - begin;
+	scanner->swelling += Max(Max(is_zero ? 0 : first + exponent, 0) +
+							 Max(fraction_len - exponent, 0) - (int64) len, 0);
 	text = (len < sizeof(local)) ? local : palloc(len + 1);
 	memcpy(text, begin, len);
 	text[len] = '\0';

@@ -17,6 +17,8 @@ typedef struct PiScanner
 	const char *end;
 	char	   *unescaped;		/* room for strings that have escapes: as much
 								 * as was left of the text at the first one */
+	int64		swelling;		/* how many characters more the numbers read so
+								 * far have when jsonb writes them: 1e9 has 10 */
 } PiScanner;
 
 typedef enum PiToken

@@ -534,7 +534,15 @@ own_size(const JsonbValue *v)
 		case jbvString:
 			return 8 + v->val.string.len;
 		case jbvNumeric:
-			return 8 + VARSIZE_ANY(v->val.numeric);
+			{
+				/* 1e131071 is small as jsonb, and long when it is shown */
+				char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out,
+																	   NumericGetDatum(v->val.numeric)));
+				uint64		shown = strlen(text);
+
+				pfree(text);
+				return 8 + Max(VARSIZE_ANY(v->val.numeric), shown);
+			}
 		case jbvBinary:
 			return 8 + v->val.binary.len;
 		case jbvArray:

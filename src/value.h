@@ -76,7 +76,10 @@ extern int	pi_value_compare(const JsonbValue *a, const JsonbValue *b);
  */
 extern int *pi_value_first_equal(const JsonbValue *values, int n);
 
-/* Upper bound of the bytes of v as jsonb; counting stops beyond "enough". */
+/*
+ * Upper bound of the bytes of v as jsonb, long numbers counted as they are
+ * shown; counting stops beyond "enough".
+ */
 extern uint64 pi_value_size(const JsonbValue *v, uint64 enough);
 
 #endif							/* PI_VALUE_H */
