@@ -70,6 +70,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION profimport.declaration_check() IS 'internal: refuses a declaration that cannot be, and says what can';
+REVOKE ALL ON FUNCTION profimport.declaration_check() FROM PUBLIC;
 
 -- Their names sort before "upkeep", which takes the declaration for a sound one.
 CREATE TRIGGER declaration BEFORE INSERT OR UPDATE ON profimport.field
