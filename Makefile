@@ -8,13 +8,28 @@
 #   make valgrind        the SQL tests on a server under valgrind (slow; needs valgrind)
 #   make bench           the numbers
 #   make lint indent     static checks; core's layout of the C files
+#   make deb             Debian package of it; says where it lies
+#   make dist            zip for PGXN
+#
+# PG_CONFIG=/path/to/pg_config names another PostgreSQL, DESTDIR= a root to install into,
+# WITH_TLS=no (after "make clean") builds without OpenSSL: amqps:// is then refused.  "make -f DIR/Makefile VPATH=DIR"
+# builds outside of the tree.
 #
 # demo, test and bench need no "make install": they build in a copy of this tree and
 # install into a private copy of the PostgreSQL installation (see t/sandbox).
 
+# In front of what lies in the tree, when the build does not.
+from = $(if $(VPATH),$(VPATH)/)
+
 EXTENSION = profimport
-EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" profimport.control)
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $(from)profimport.control)
 MODULE_big = profimport
+
+WITH_TLS ?= yes
+ifeq ($(filter yes no,$(WITH_TLS)),)
+$(error WITH_TLS is yes or no)
+endif
+TLS_OBJ = $(if $(filter yes,$(WITH_TLS)),src/amqp_tls.o,src/amqp_notls.o)
 
 # One a line, in alphabetical order; a wildcard would link stray files too.
 OBJS = \
@@ -25,7 +40,7 @@ OBJS = \
 	src/amqp_publish.o \
 	src/amqp_resolve.o \
 	src/amqp_rpc.o \
-	src/amqp_tls.o \
+	$(TLS_OBJ) \
 	src/amqp_url.o \
 	src/apply.o \
 	src/backoff.o \
@@ -113,8 +128,9 @@ TAP_TESTS = 1
 # The install script is the topic files of sql/ext in the order of their numbers;
 # beside it those of released versions, and how to get from one to the next.
 DATA_built = sql/profimport--$(EXTVERSION).sql
-DATA = sql/profimport--1.0.0.sql $(wildcard sql/profimport--*--*.sql)
-EXT_SQL = $(sort $(wildcard sql/ext/*.sql))
+DATA = sql/profimport--1.0.0.sql \
+	$(patsubst $(from)%,%,$(wildcard $(from)sql/profimport--*--*.sql))
+EXT_SQL = $(patsubst $(from)%,%,$(sort $(wildcard $(from)sql/ext/*.sql)))
 
 PGFILEDESC = "profimport - imports customer profiles from RabbitMQ"
 
@@ -125,7 +141,7 @@ PG_CPPFLAGS = -MMD -MP -DPI_VERSION='"$(EXTVERSION)"'
 PG_CFLAGS = -Wall -Wextra -Werror=implicit-function-declaration -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 # -Bsymbolic: a function of ours is never replaced by one of the same name in
 # the server or in another library; the module's namespace is its own.
-SHLIB_LINK = -lrabbitmq -lssl -lcrypto -Wl,-Bsymbolic
+SHLIB_LINK = -lrabbitmq $(if $(filter yes,$(WITH_TLS)),-lssl -lcrypto) -Wl,-Bsymbolic
 
 # Bitcode would need clang, and inlining into the JIT gains nothing here.
 override with_llvm = no
@@ -139,7 +155,7 @@ REGRESS_OPTS = --temp-instance=tmp_check_regress $(SUITE_OPTS)
 # pg_isolation_regress is in Debian's postgresql-client-15, with pg_regress.
 ISOLATION_OPTS = --temp-instance=tmp_check_iso $(SUITE_OPTS)
 
-EXTRA_CLEAN = $(OBJS:.o=.d) tmp_check_regress tmp_check_iso t/lib/__pycache__
+EXTRA_CLEAN = src/amqp_tls.[od] src/amqp_notls.[od] $(OBJS:.o=.d) tmp_check_regress tmp_check_iso t/lib/__pycache__
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
@@ -158,16 +174,22 @@ endif
 
 -include $(wildcard $(OBJS:.o=.d))
 
+# What a build outside of the tree finds no place for otherwise.
+$(OBJS): | $(CURDIR)/src
+$(CURDIR)/src:
+	@mkdir -p $@
+
 # sql/ext itself is a prerequisite so that a file that went away is noticed.
-sql/profimport--$(EXTVERSION).sql: $(EXT_SQL) sql/ext profimport.control
+sql/profimport--$(EXTVERSION).sql: $(addprefix $(from),$(EXT_SQL) sql/ext profimport.control)
 	@test -n "$(EXT_SQL)" || { echo "no files in sql/ext" >&2; exit 1; }
+	@mkdir -p sql
 	@echo "$@ from $(words $(EXT_SQL)) files of sql/ext"
 	@{ printf '%s\n' '-- Built from sql/ext by the Makefile; edit there.' \
 	     '\echo Use "CREATE EXTENSION profimport" to load this file. \quit'; \
-	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$$f" || exit 1; done; \
+	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$(from)$$f" || exit 1; done; \
 	 } >$@.tmp && mv $@.tmp $@
 
-.PHONY: deps demo test valgrind bench lint indent dist
+.PHONY: deps demo test valgrind bench lint indent deb dist
 
 deps:
 	@.ci/deps
@@ -201,6 +223,10 @@ indent:
 	   $(PG_BSD_INDENT) $(INDENT_FLAGS) -Usrc/typedefs.list "$$f.orig~" "$$f" && \
 	   rm "$$f.orig~" || { mv "$$f.orig~" "$$f"; exit 1; }; \
 	 done
+
+# A Debian package of this tree, for the PostgreSQL of this Debian; OUT=DIR is where to.
+deb:
+	@debian/build $(OUT)
 
 # What is committed, as PGXN wants it.
 dist:

@@ -18,6 +18,11 @@
 
 #include <arpa/inet.h>
 
+#ifdef __has_include
+#if !__has_include(<openssl/ssl.h>)
+#error "OpenSSL's headers are missing (Debian: libssl-dev); \"make WITH_TLS=no\" does without, and without amqps://"
+#endif
+#endif
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
