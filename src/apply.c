@@ -206,6 +206,15 @@ run_transaction(Transaction *xact)
 	{
 		set_durability(xact->relaxed);
 		CommitTransactionCommand();
+
+		/*
+		 * Who is told to stop while it waits for a synchronous standby does
+		 * not wait any longer, and the commit succeeds here alone.  Nothing
+		 * may be acknowledged then.  Only an order to stop: a cancellation
+		 * would look like a failure, and the batch be imported again.
+		 */
+		if (ProcDiePending)
+			CHECK_FOR_INTERRUPTS();
 	}
 }
 
