@@ -36,6 +36,15 @@ Started at once and ended with the test file.  plugins => [...] enables plugins,
 the text of its rabbitmq.conf, erl_args => "..." goes to the Erlang machine, tls => {...} opens a TLS port
 (see ProfImport::Tls; C<amqps> in url(), or tls_port).
 
+=item @brokers = ProfImport::Broker->cluster($name, $nodes, %options)
+
+That many nodes that form one cluster, as private() makes one; they share the epmd of the first, which outlives
+its node, and know each other's names from the start.  What is done with one (a virtual host, a user) holds for all.
+
+=item $broker->running_nodes
+
+How many nodes of the cluster this one sees running.
+
 =item $broker->new_vhost($prefix), $broker->delete_vhost($vhost)
 
 =item $broker->add_user($name, $password, $vhost, [$configure, $write, $read])
@@ -146,6 +155,33 @@ sub private
 	return $self->start;
 }
 
+sub cluster
+{
+	my ($class, $name, $nodes, %options) = @_;
+	my $base = $ENV{TESTDATADIR} || $ENV{TMPDIR} || '/tmp';
+	my @brokers = map { $class->at("$base/broker_${name}${_}_$$", %options, owner => $$) } 1 .. $nodes;
+	my $number = 0;
+	my $config = join('', "cluster_formation.peer_discovery_backend = classic_config\n",
+		map { 'cluster_formation.classic_config.nodes.' . ++$number . ' = ' . $_->_settings->{node} . "\n" } @brokers);
+
+	for my $broker (@brokers)
+	{
+		$broker->{config} .= $config;
+		$broker->{clustered} = 1;
+		$broker->{member_of} = $brokers[0] if $broker != $brokers[0];
+	}
+	push @private, @brokers;
+	# The others join the first, and may do so at the same time.
+	$brokers[0]->start;
+	$_->_prepare, $_->_launch for @brokers[ 1 .. $#brokers ];
+	for my $broker (@brokers)
+	{
+		$broker->_wait_until(60, sub { $broker->_answers && $broker->running_nodes == $nodes })
+		  or croak "a cluster of $nodes did not form:\n" . substr($broker->log, -4000);
+	}
+	return @brokers;
+}
+
 # A handle on the broker that lives in a directory, running or not.
 sub at
 {
@@ -184,6 +220,7 @@ sub _settings
 	}
 	my %settings;
 	@settings{qw(port dist epmd tls cookie)} = split ' ', _read($file);
+	@settings{qw(epmd cookie)} = @{ $self->{member_of}->_settings }{qw(epmd cookie)} if $self->{member_of};
 	# An address instead of a host name: nothing has to be resolved.
 	$settings{node} = "profimport$settings{port}\@127.0.0.1";
 	return \%settings;
@@ -228,33 +265,15 @@ sub start
 	my $dir = $self->{dir};
 
 	return $self if $self->running;
-	make_path("$dir/home", "$dir/log");
 	for my $attempt (1 .. $ATTEMPTS)
 	{
 		my $first = !-d "$dir/data";
-		my $s = $self->_settings($first);
 
-		if ($first)
-		{
-			my $cookie = "$dir/home/.erlang.cookie";
-
-			chmod 0600, $cookie;
-			_write($cookie, $s->{cookie});
-			chmod 0400, $cookie;
-			_write("$dir/enabled_plugins", '[' . join(',', @{ $self->{plugins} || [] }) . '].');
-			_write("$dir/rabbitmq.conf", ($self->{config} || '') . $self->_tls_config);
-		}
-		$self->_daemon('epmd', 'epmd', '-port', $s->{epmd}, '-address', '127.0.0.1')
-		  unless $self->_alive('epmd');
-		$self->_daemon('broker', "$BIN/rabbitmq-server");
-
-		my $deadline = time + 60;
-
-		while (time < $deadline && $self->running)
-		{
-			return $self if $self->_answers;
-			_nap(0.05);
-		}
+		# A cluster's other nodes have been told the name, which has the port in it.
+		$self->_settings($attempt > 1 && !$self->{clustered});
+		$self->_prepare if $first;
+		$self->_launch;
+		return $self if $self->_wait_until(60, sub { $self->_answers });
 		$self->kill9;
 		last unless $first && $attempt < $ATTEMPTS;
 		$self->_end('epmd');
@@ -263,6 +282,46 @@ sub start
 	my $log = $self->log . (_read("$dir/log/broker.out") // '');
 
 	croak "RabbitMQ did not start in $dir:\n" . substr($log, -4000);
+}
+
+# What it finds at its first start.
+sub _prepare
+{
+	my ($self) = @_;
+	my $dir = $self->{dir};
+	my $cookie = "$dir/home/.erlang.cookie";
+
+	make_path("$dir/home", "$dir/log");
+	chmod 0600, $cookie;
+	_write($cookie, $self->_settings->{cookie});
+	chmod 0400, $cookie;
+	_write("$dir/enabled_plugins", '[' . join(',', @{ $self->{plugins} || [] }) . '].');
+	_write("$dir/rabbitmq.conf", ($self->{config} || '') . $self->_tls_config);
+	return;
+}
+
+sub _launch
+{
+	my ($self) = @_;
+
+	$self->_daemon('epmd', 'epmd', '-port', $self->_settings->{epmd}, '-address', '127.0.0.1')
+	  unless $self->{member_of} || $self->_alive('epmd');
+	$self->_daemon('broker', "$BIN/rabbitmq-server");
+	return;
+}
+
+# False at the deadline, or when the broker ended.
+sub _wait_until
+{
+	my ($self, $seconds, $condition) = @_;
+	my $deadline = time + $seconds;
+
+	while (time < $deadline && $self->running)
+	{
+		return 1 if $condition->();
+		_nap(0.05);
+	}
+	return 0;
 }
 
 sub _tls_config
@@ -400,6 +459,17 @@ sub change_password
 
 	$self->ctl('change_password', $name, $password);
 	return;
+}
+
+sub running_nodes
+{
+	my ($self) = @_;
+
+	# The function has another name since RabbitMQ 3.12; a node that boots has none.
+	return eval {
+		$self->erl('length(case erlang:function_exported(rabbit_nodes, list_running, 0) of'
+			  . ' true -> rabbit_nodes:list_running(); false -> rabbit_nodes:all_running() end)')
+	} // 0;
 }
 
 sub memory_alarm

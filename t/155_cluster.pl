@@ -1,0 +1,139 @@
+# Quorum queues on three brokers.  Twice in a load, the node that the worker is
+# connected to and that leads both queues is killed: the worker goes on with the next URL, every message is applied
+# once and answered.
+
+use strict;
+use warnings;
+use FindBin;
+use POSIX ();
+use lib "$FindBin::RealBin/lib";
+use ProfImport::Test;
+
+use constant { PROFILES => 50, SLICE => 100, LOAD => 3000 };
+
+my @brokers = ProfImport::Broker->cluster('quorum', 3);
+my $vhost = $brokers[0]->new_vhost('cluster');
+# the node that is never killed
+my $amqp = $brokers[2]->client($vhost);
+my $node = ProfImport::Node->create(
+	'cluster',
+	url => join(',', map { $_->url($vhost) } @brokers),
+	conf => {
+		'profimport.queue_type' => 'quorum',
+		'profimport.batch_size' => 20,
+		'profimport.reconnect_delay_max' => '200ms' });
+my $sent = 0;
+my %answers;
+
+$node->configure(1, 1, fields => { points => { type => 'int' } });
+$node->wait_state('idle');
+
+# A producer of its own, connected to the node that lives; returns its pid.
+sub start_load
+{
+	my @bodies = map {
+		message(
+			email => 'p' . $_ % PROFILES . '@example.com',
+			data => { points => { action => 'incr', value => 1 } },
+			feedback_id => "f$_")
+	} $sent + 1 .. $sent + LOAD;
+	my $pid = fork // die "fork: $!";
+
+	if ($pid == 0)
+	{
+		my $producer = $brokers[2]->client($vhost);
+
+		eval { $producer->publish_many('database_import', [ map { { body => $_ } } splice(@bodies, 0, SLICE) ]) while @bodies; 1 }
+		  or print STDERR "the producer failed: $@";
+		POSIX::_exit($@ ? 1 : 0);
+	}
+	$sent += LOAD;
+	return $pid;
+}
+
+sub processed { return $node->sql('SELECT coalesce(sum(messages), 0) FROM profimport.stat_worker') }
+sub sum { return $node->sql("SELECT coalesce(sum((data->>'points')::int), 0) FROM profimport.profile") }
+
+sub queue
+{
+	my ($name) = @_;
+	my ($found) = grep { $_->{name} eq $name } @{ $brokers[2]->queues($vhost) };
+
+	return $found;
+}
+
+sub uses
+{
+	my ($broker, $what) = @_;
+	my $port = $broker->port;
+
+	return $node->poll($what, q{SELECT state || ' ' || coalesce(broker, '') FROM profimport.stat_worker WHERE worker = 1},
+		qr/^(?:idle|importing) .*:$port\b/);
+}
+
+# What lies in the queue of results; by the message's own id and the result's.
+sub collect
+{
+	for my $r ($amqp->drain('database_import_result', quiet => 0.3))
+	{
+		$answers{ $r->{json}{feedback_id} }{ $r->{message_id} }++;
+		is($r->{json}{error}, 0, "result of $r->{json}{feedback_id}") if $r->{json}{error};
+	}
+	return;
+}
+
+sub is_complete
+{
+	my ($what) = @_;
+
+	poll_until {
+		collect();
+		# what to look at if it never comes
+		my $worker = $node->worker;
+		(keys %answers >= $sent, scalar(keys %answers) . " of $sent; worker " . join(' ', map { $worker->{$_} // '' } qw(state broker messages results_pending last_error)));
+	}
+	"$what: every result";
+	is(join(' ', sort keys %answers), join(' ', sort map { "f$_" } 1 .. $sent), "$what: every message is answered");
+	is(scalar(grep { keys %$_ > 1 } values %answers), 0, "$what: under one message_id");
+	is(sum(), $sent, "$what: every increment is there, and once");
+	is($node->sql('SELECT count(*) FROM profimport.import_error'), 0, "$what: nothing failed");
+	my $repeated = grep { (values %$_)[0] > 1 } values %answers;
+	note "$what: $repeated results came twice, under their one message_id";
+	return;
+}
+
+sub kill_under_load
+{
+	my ($victim, $what) = @_;
+	my $before = processed();
+	my $producer = start_load();
+
+	poll_until { processed() >= $before + SLICE } "$what: the load is on";
+	$victim->kill9;
+	note sprintf '%s: killed after %d of %d messages', $what, processed() - $before, LOAD;
+	waitpid $producer, 0;
+	is($?, 0, "$what: the producer could go on");
+	return;
+}
+
+is($brokers[0]->running_nodes, 3, 'three nodes are one cluster');
+ok(uses($brokers[0], 'the worker on the first URL'), 'the worker uses the first URL');
+is(queue($_)->{type}, 'quorum', "$_ is a quorum queue") for qw(database_import database_import_result);
+is($brokers[0]->erl('length([Q || Q <- rabbit_amqqueue:list(), length(maps:get(nodes, amqqueue:get_type_state(Q))) == 3])'),
+	2, 'with a member on every node');
+
+kill_under_load($brokers[0], 'first node');
+ok(uses($brokers[1], 'the worker on the second URL'), 'the worker goes on with the second URL');
+is_complete('first node killed');
+
+$brokers[0]->start;
+poll_until { $brokers[2]->running_nodes == 3 } 'a cluster of three again';
+kill_under_load($brokers[1], 'second node');
+ok(uses($brokers[0], 'the worker on the first URL'), 'the worker goes on with the first URL');
+is_complete('second node killed');
+
+$node->wait_settled;
+is($node->sql('SELECT count(*) FROM profimport.batch'), 0, 'nothing is left to remember');
+is(queue('database_import')->{messages}, 0, 'the import queue is empty');
+
+done_testing();
