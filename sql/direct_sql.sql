@@ -166,3 +166,46 @@ SELECT t.err($$INSERT INTO profimport.profile (account_id, db_id, profile_id, em
 SELECT t.imp('{"email": "k1@x.io", "data": {"subscriptions": [{"resource_id": 10, "channel": "email", "email": "only@x.io"}]}}');
 TRUNCATE profimport.subscription;
 SELECT t.imp('{"email": "only@x.io", "update_only": true}'), t.imp('{"email": "k1@x.io", "update_only": true}');
+
+--
+-- a trigger that runs after the check may change a row, but not to what the check would have changed or refused
+--
+CREATE TABLE t.late (email text, phones text[], data jsonb);
+CREATE FUNCTION t.late() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	l t.late;
+BEGIN
+	SELECT * INTO l FROM t.late;
+	NEW.email := coalesce(l.email, NEW.email);
+	NEW.phones := coalesce(l.phones, NEW.phones);
+	NEW.data := NEW.data || coalesce(l.data, '{}');
+	RETURN NEW;
+END $$;
+CREATE FUNCTION t.late_sub() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.custom_fields := '{"n": "77"}'; RETURN NEW; END $$;
+INSERT INTO profimport.profile (account_id, db_id, profile_id) VALUES (1, 1, 'overtaken');
+INSERT INTO profimport.subscription (account_id, db_id, profile_id, resource_id, channel, contact) VALUES (1, 1, 'overtaken', 10, 'sms', '+10000055');
+CREATE TRIGGER zzz_late BEFORE INSERT OR UPDATE ON profimport.profile FOR EACH ROW EXECUTE FUNCTION t.late();
+CREATE TRIGGER zzz_late BEFORE INSERT OR UPDATE ON profimport.subscription FOR EACH ROW EXECUTE FUNCTION t.late_sub();
+CREATE FUNCTION t.with_late(e text, p text[], d jsonb) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	s text;
+	m text;
+BEGIN
+	DELETE FROM t.late;
+	INSERT INTO t.late VALUES (e, p, d);
+	s := t.err($q$INSERT INTO profimport.profile (account_id, db_id, profile_id, email) VALUES (1, 1, 'late', 'late@x.io')$q$);
+	DELETE FROM profimport.profile WHERE profile_id = 'late';
+	m := profimport.import('{"account_id": 1, "db_id": 1, "email": "late@x.io", "data": {}}') ->> 'error_text';
+	DELETE FROM profimport.profile WHERE lower(email) LIKE '%late%';
+	RETURN s || ' ' || m;
+END $$;
+SELECT t.with_late(NULL, NULL, NULL) AS nothing, t.with_late('late2@x.io', '{+10000077}', '{"n": 77, "_sex": 2}') AS normalised;
+SELECT t.with_late(' late@x.io', NULL, NULL) AS email, t.with_late('late', NULL, NULL) AS no_email, t.with_late(NULL, '{+1 0000077}', NULL) AS phones, t.with_late(NULL, NULL, '{"n": "77"}') AS data, t.with_late(NULL, NULL, '{"nope": 1}') AS undeclared;
+\set VERBOSITY default
+UPDATE profimport.profile SET data = data || '{"n": 1}' WHERE profile_id = 'overtaken';
+UPDATE t.late SET data = '{"n": "77"}';
+UPDATE profimport.profile SET data = data || '{"n": 1}' WHERE profile_id = 'overtaken';
+UPDATE profimport.subscription SET status = 2 WHERE profile_id = 'overtaken';
+\set VERBOSITY terse
+DROP TRIGGER zzz_late ON profimport.profile;
+DROP TRIGGER zzz_late ON profimport.subscription;

@@ -266,6 +266,15 @@ function_in_context(const char *line)
 	return pnstrdup(name, p - name);
 }
 
+/* Where the context of an import ends, and that of who called it begins. */
+#define OUR_CONTEXT "importing messages with profimport"
+
+static void
+add_our_context(void *arg)
+{
+	errcontext(OUR_CONTEXT);
+}
+
 /*
  * The function or constraint that an error came from, as far as it tells
  * without data: the first function of the context is the innermost.
@@ -282,6 +291,8 @@ error_place(const ErrorData *edata)
 	{
 		char	   *name = function_in_context(line);
 
+		if (strncmp(line, OUR_CONTEXT, strlen(OUR_CONTEXT)) == 0)
+			break;
 		if (name != NULL && strchr(name, '"') != NULL)
 			return psprintf(", function %s", name);
 		if (name != NULL)
@@ -353,8 +364,13 @@ try_slice(PiEngine *e, int lo, int hi, ErrorData **edata)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
+	ErrorContextCallback callback;
 	volatile bool good = false;
 
+	callback.callback = add_our_context;
+	callback.arg = NULL;
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
 	*edata = NULL;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(oldcontext);
@@ -380,6 +396,7 @@ try_slice(PiEngine *e, int lo, int hi, ErrorData **edata)
 		MemoryContextReset(e->message_context);
 	}
 	PG_END_TRY();
+	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(oldcontext);
 	CurrentResourceOwner = oldowner;
 	return good;

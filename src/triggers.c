@@ -9,7 +9,8 @@
  *		The engine's own writes are checked already and pass unlooked at,
  *		unless the table has other row triggers that may have changed them.
  *		Keys are kept by the AFTER trigger for everybody, from what the row
- *		really became.
+ *		really became.  If a trigger of a user ran after the check, the AFTER
+ *		trigger checks once more, and refuses what is not normalised.
  *
  *		The output of pg_dump loads the tables of an extension in any order,
  *		a parallel restore at the same time: a profile may come before its
@@ -61,6 +62,9 @@ enum
 };
 
 #define MAX_COLUMNS 15
+
+/* The BEFORE trigger of both tables; see sql/ext/30_profile.sql. */
+#define CHECK_TRIGGER "zz_profimport_check"
 
 /* A row taken apart, and put together again if something was normalised. */
 typedef struct Row
@@ -127,7 +131,8 @@ violation_hint(Relation rel, const char *column, const char *detail, const char 
 			 hint ? errhint("%s", hint) : 0,
 			 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
 			 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
-			 err_generic_string(PG_DIAG_COLUMN_NAME, column)));
+			 err_generic_string(PG_DIAG_COLUMN_NAME, column),
+			 err_generic_string(PG_DIAG_CONSTRAINT_NAME, CHECK_TRIGGER)));
 }
 
 /* Why a value is not valid, as a sentence of its own. */
@@ -174,6 +179,44 @@ others_before(Relation rel, const char *own)
 			strcmp(td->triggers[i].tgname, own) != 0)
 			return true;
 	return false;
+}
+
+/*
+ * A BEFORE trigger whose name sorts after our check sees what that has
+ * normalised, and may change it again.  The name of such a trigger, or NULL.
+ */
+static const char *
+later_trigger(Relation rel)
+{
+	TriggerDesc *td = rel->trigdesc;
+
+	for (int i = 0; i < td->numtriggers; i++)
+		if (TRIGGER_FOR_ROW(td->triggers[i].tgtype) &&
+			TRIGGER_FOR_BEFORE(td->triggers[i].tgtype) &&
+			!TRIGGER_FOR_DELETE(td->triggers[i].tgtype) &&
+			strcmp(td->triggers[i].tgname, CHECK_TRIGGER) > 0)
+			return td->triggers[i].tgname;
+	return NULL;
+}
+
+/* What became of the row after the check is not as it would be normalised. */
+static void
+refuse_overtaking(Relation rel, const Row *row, const char *trigger)
+{
+	for (int i = 1; i <= row->desc->natts; i++)
+		if (row->replaced[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_CHECK_VIOLATION),
+					 errmsg("column \"%s\" of table \"%s\" was changed after it was checked",
+							NameStr(TupleDescAttr(row->desc, i - 1)->attname),
+							RelationGetRelationName(rel)),
+					 errdetail("Trigger \"%s\" runs after \"%s\" and stores a value that is not normalised.",
+							   trigger, CHECK_TRIGGER),
+					 errhint("Give the trigger a name that sorts before \"%s\".",
+							 CHECK_TRIGGER),
+					 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+					 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
+					 err_generic_string(PG_DIAG_CONSTRAINT_NAME, CHECK_TRIGGER)));
 }
 
 static TriggerData *
@@ -312,6 +355,65 @@ check_email(Relation rel, Row *row)
 		replace(row, P_EMAIL, CStringGetTextDatum(normal), false);
 }
 
+/* Checks and normalises a row; old is what it replaces, or NULL. */
+static void
+check_profile_row(Relation rel, Row *row, const Row *old)
+{
+	const PiDatabase *db;
+	Jsonb	   *data;
+	Jsonb	   *checked;
+
+	db = pi_config_database(DatumGetInt32(row->values[P_ACCOUNT_ID]),
+							DatumGetInt32(row->values[P_DB_ID]));
+	if (!db->exists)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("database %d of account %d does not exist",
+						DatumGetInt32(row->values[P_DB_ID]),
+						DatumGetInt32(row->values[P_ACCOUNT_ID])),
+				 errhint("Insert it into profimport.database first."),
+				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "profile"),
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "profile_database_fkey")));
+	if (row->nulls[P_PROFILE_ID])
+	{
+		char		id[PI_PROFILE_ID_LEN + 1];
+
+		pi_make_profile_id(id);
+		replace(row, P_PROFILE_ID, CStringGetTextDatum(id), false);
+	}
+	else
+	{
+		char	   *id = text_at(row, P_PROFILE_ID);
+
+		if (pi_is_blank(id, strlen(id)) || strlen(id) > 255)
+			violation(rel, "profile_id", "An id of 1 to 255 bytes that is not blank is expected.");
+	}
+	check_email(rel, row);
+	check_phones(rel, row);
+	data = DatumGetJsonbP(row->values[P_DATA]);
+	checked = check_object(rel, "data", data, db, NULL, 0);
+	if (checked != data)
+		replace(row, P_DATA, JsonbPGetDatum(checked), false);
+	check_required(rel, "data", db->fields, db->nfields, checked,
+				   old ? DatumGetJsonbP(old->values[P_DATA]) : NULL);
+	if (old != NULL && row->nulls[P_EMAIL] && !old->nulls[P_EMAIL])
+		violation(rel, "email", "A profile's email can be replaced, but not unset.");
+}
+
+/* Sets updated_at if one of the columns before "end" has changed. */
+static void
+touch(Row *row, const Row *old, int end, int updated_at)
+{
+	for (int col = 1; col < end; col++)
+		if (!same(row, old, col))
+		{
+			replace(row, updated_at,
+					TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
+			break;
+		}
+}
+
 Datum
 pi_profile_check(PG_FUNCTION_ARGS)
 {
@@ -321,9 +423,6 @@ pi_profile_check(PG_FUNCTION_ARGS)
 	static const int generated[] = {P_PROFILE_ID};
 	Row			row;
 	Row			old;
-	const PiDatabase *db;
-	Jsonb	   *data;
-	Jsonb	   *checked;
 
 	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
@@ -337,58 +436,11 @@ pi_profile_check(PG_FUNCTION_ARGS)
 		return PointerGetDatum(row.tuple);
 	}
 	refresh_configuration();
-	db = pi_config_database(DatumGetInt32(row.values[P_ACCOUNT_ID]),
-							DatumGetInt32(row.values[P_DB_ID]));
-	if (!db->exists)
-		ereport(ERROR,
-				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-				 errmsg("database %d of account %d does not exist",
-						DatumGetInt32(row.values[P_DB_ID]),
-						DatumGetInt32(row.values[P_ACCOUNT_ID])),
-				 errhint("Insert it into profimport.database first."),
-				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
-				 err_generic_string(PG_DIAG_TABLE_NAME, "profile"),
-				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "profile_database_fkey")));
-	if (row.nulls[P_PROFILE_ID])
-	{
-		char		id[PI_PROFILE_ID_LEN + 1];
-
-		pi_make_profile_id(id);
-		replace(&row, P_PROFILE_ID, CStringGetTextDatum(id), false);
-	}
-	else
-	{
-		char	   *id = text_at(&row, P_PROFILE_ID);
-
-		if (pi_is_blank(id, strlen(id)) || strlen(id) > 255)
-			violation(rel, "profile_id", "An id of 1 to 255 bytes that is not blank is expected.");
-	}
-	check_email(rel, &row);
-	check_phones(rel, &row);
-	data = DatumGetJsonbP(row.values[P_DATA]);
-	checked = check_object(rel, "data", data, db, NULL, 0);
-	if (checked != data)
-		replace(&row, P_DATA, JsonbPGetDatum(checked), false);
-
-	if (!update)
-	{
-		check_required(rel, "data", db->fields, db->nfields, checked, NULL);
-		return PointerGetDatum(put_together(&row));
-	}
-
-	take_apart(rel, td->tg_trigtuple, &old);
-	check_required(rel, "data", db->fields, db->nfields, checked,
-				   DatumGetJsonbP(old.values[P_DATA]));
-	if (row.nulls[P_EMAIL] && !old.nulls[P_EMAIL])
-		violation(rel, "email", "A profile's email can be replaced, but not unset.");
-	if (!pi_fired_by_engine())
-		for (int col = 1; col < P_CREATED_AT; col++)
-			if (!same(&row, &old, col))
-			{
-				replace(&row, P_UPDATED_AT,
-						TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
-				break;
-			}
+	if (update)
+		take_apart(rel, td->tg_trigtuple, &old);
+	check_profile_row(rel, &row, update ? &old : NULL);
+	if (update && !pi_fired_by_engine())
+		touch(&row, &old, P_CREATED_AT, P_UPDATED_AT);
 	return PointerGetDatum(put_together(&row));
 }
 
@@ -463,6 +515,7 @@ pi_profile_index(PG_FUNCTION_ARGS)
 	int			nadded = 0;
 	int			ngone = 0;
 	bool		moved;
+	const char *later;
 
 	take_apart(rel, td->tg_trigtuple, &old);
 	if (update)
@@ -473,6 +526,13 @@ pi_profile_index(PG_FUNCTION_ARGS)
 	moved = update && !(same(&now, &old, P_ACCOUNT_ID) && same(&now, &old, P_DB_ID) &&
 						same(&now, &old, P_PROFILE_ID));
 	refresh_configuration();
+	if (!deleted && (later = later_trigger(rel)) != NULL && !pi_restoring())
+	{
+		Row			stored = now;
+
+		check_profile_row(rel, &stored, update ? &old : NULL);
+		refuse_overtaking(rel, &stored, later);
+	}
 	if (update || deleted)
 		gone = profile_keys(&old, pi_config_database(DatumGetInt32(old.values[P_ACCOUNT_ID]),
 													 DatumGetInt32(old.values[P_DB_ID])), &ngone);
@@ -596,6 +656,51 @@ check_profile(const Row *row)
 				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_profile_fkey")));
 }
 
+/* The same for a row of subscription. */
+static void
+check_subscription_row(Relation rel, Row *row, const Row *old)
+{
+	const PiDatabase *db;
+	const PiResource *resource;
+	const char *channel;
+	char	   *name;
+	int			n;
+	Jsonb	   *fields;
+	Jsonb	   *checked;
+
+	db = pi_config_database(DatumGetInt32(row->values[S_ACCOUNT_ID]),
+							DatumGetInt32(row->values[S_DB_ID]));
+	resource = db->exists ?
+		pi_config_resource(db, DatumGetInt32(row->values[S_RESOURCE_ID])) : NULL;
+	if (resource == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
+				 errmsg("resource %d of account %d does not exist or is not open to database %d",
+						DatumGetInt32(row->values[S_RESOURCE_ID]),
+						DatumGetInt32(row->values[S_ACCOUNT_ID]),
+						DatumGetInt32(row->values[S_DB_ID])),
+				 errhint("Insert it into profimport.resource, or add the database to its db_ids."),
+				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
+				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
+				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));
+	check_profile(row);
+	name = text_at(row, S_CHANNEL);
+	channel = pi_channel(name, strlen(name));
+	if (channel == NULL)
+		violation(rel, "channel", "It is none of the known channels.");
+	check_contact(rel, row, channel);
+	n = DatumGetInt32(row->values[S_STATUS]);
+	if (n < 0 || n > 6)
+		violation(rel, "status", "A status from 0 to 6 is expected.");
+	check_cats(rel, row, resource);
+	fields = DatumGetJsonbP(row->values[S_CUSTOM_FIELDS]);
+	checked = check_object(rel, "custom_fields", fields, NULL, resource->fields, resource->nfields);
+	if (checked != fields)
+		replace(row, S_CUSTOM_FIELDS, JsonbPGetDatum(checked), false);
+	check_required(rel, "custom_fields", resource->fields, resource->nfields, checked,
+				   old ? DatumGetJsonbP(old->values[S_CUSTOM_FIELDS]) : NULL);
+}
+
 Datum
 pi_subscription_check(PG_FUNCTION_ARGS)
 {
@@ -604,13 +709,6 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
 	Row			row;
 	Row			old;
-	const PiDatabase *db;
-	const PiResource *resource;
-	const char *channel;
-	char	   *name;
-	int			n;
-	Jsonb	   *fields;
-	Jsonb	   *checked;
 
 	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
@@ -624,52 +722,11 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 		return PointerGetDatum(row.tuple);
 	}
 	refresh_configuration();
-	db = pi_config_database(DatumGetInt32(row.values[S_ACCOUNT_ID]),
-							DatumGetInt32(row.values[S_DB_ID]));
-	resource = db->exists ?
-		pi_config_resource(db, DatumGetInt32(row.values[S_RESOURCE_ID])) : NULL;
-	if (resource == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FOREIGN_KEY_VIOLATION),
-				 errmsg("resource %d of account %d does not exist or is not open to database %d",
-						DatumGetInt32(row.values[S_RESOURCE_ID]),
-						DatumGetInt32(row.values[S_ACCOUNT_ID]),
-						DatumGetInt32(row.values[S_DB_ID])),
-				 errhint("Insert it into profimport.resource, or add the database to its db_ids."),
-				 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
-				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
-				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));
-	check_profile(&row);
-	name = text_at(&row, S_CHANNEL);
-	channel = pi_channel(name, strlen(name));
-	if (channel == NULL)
-		violation(rel, "channel", "It is none of the known channels.");
-	check_contact(rel, &row, channel);
-	n = DatumGetInt32(row.values[S_STATUS]);
-	if (n < 0 || n > 6)
-		violation(rel, "status", "A status from 0 to 6 is expected.");
-	check_cats(rel, &row, resource);
-	fields = DatumGetJsonbP(row.values[S_CUSTOM_FIELDS]);
-	checked = check_object(rel, "custom_fields", fields, NULL, resource->fields, resource->nfields);
-	if (checked != fields)
-		replace(&row, S_CUSTOM_FIELDS, JsonbPGetDatum(checked), false);
-
-	if (!update)
-	{
-		check_required(rel, "custom_fields", resource->fields, resource->nfields, checked, NULL);
-		return PointerGetDatum(put_together(&row));
-	}
-	take_apart(rel, td->tg_trigtuple, &old);
-	check_required(rel, "custom_fields", resource->fields, resource->nfields, checked,
-				   DatumGetJsonbP(old.values[S_CUSTOM_FIELDS]));
-	if (!pi_fired_by_engine())
-		for (int col = 1; col < S_CREATED_AT; col++)
-			if (!same(&row, &old, col))
-			{
-				replace(&row, S_UPDATED_AT,
-						TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
-				break;
-			}
+	if (update)
+		take_apart(rel, td->tg_trigtuple, &old);
+	check_subscription_row(rel, &row, update ? &old : NULL);
+	if (update && !pi_fired_by_engine())
+		touch(&row, &old, S_CREATED_AT, S_UPDATED_AT);
 	return PointerGetDatum(put_together(&row));
 }
 
@@ -705,6 +762,7 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 	Key		   *keys[2] = {NULL, NULL};
 	int			n[2] = {0, 0};
 	bool		moved = false;
+	const char *later;
 	static const int identity[] = {
 		S_ACCOUNT_ID, S_DB_ID, S_PROFILE_ID, S_SUBSCRIPTION_NO, S_RESOURCE_ID
 	};
@@ -717,6 +775,13 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 	for (int i = 0; i < lengthof(identity); i++)
 		moved |= !same(&rows[0], &rows[1], identity[i]);
 	refresh_configuration();
+	if (!deleted && (later = later_trigger(rel)) != NULL && !pi_restoring())
+	{
+		Row			stored = rows[1];
+
+		check_subscription_row(rel, &stored, update ? &rows[0] : NULL);
+		refuse_overtaking(rel, &stored, later);
+	}
 	if (update || deleted)
 		keys[0] = subscription_keys(&rows[0], &n[0]);
 	if (!deleted)
