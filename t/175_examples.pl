@@ -24,7 +24,7 @@ sub produce
 	my ($file) = @_;
 	my ($out, $err, %answer) = ('', '');
 
-	IPC::Run::run([ 'python3', "$examples/producer.py", $broker->url($vhost) ], '<', $file, '>', \$out, '2>', \$err);
+	IPC::Run::run([ "$examples/producer.py", $broker->url($vhost) ], '<', $file, '>', \$out, '2>', \$err);
 	my $status = $? >> 8;
 	note $err if $err;
 	for (split /\n/, $out)
