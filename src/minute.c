@@ -24,7 +24,7 @@
 static int64
 present_minute(void)
 {
-	return GetCurrentTimestamp() / USECS_PER_MINUTE;
+	return GetCurrentTimestamp() / PI_MINUTE_USECS;
 }
 
 void

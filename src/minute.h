@@ -15,7 +15,13 @@
 
 #include "datatype/timestamp.h"
 
+/* A day and its minutes.  The test build has shorter ones. */
+#ifndef PI_MINUTES
 #define PI_MINUTES 1440
+#endif
+#ifndef PI_MINUTE_USECS
+#define PI_MINUTE_USECS INT64CONST(60000000)
+#endif
 
 typedef struct PiMinute
 {

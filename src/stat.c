@@ -248,7 +248,7 @@ pi_stat_minute_1_1(PG_FUNCTION_ARGS)
 		const PiMinute *cell = &cells[i];
 
 		row.n = 0;
-		put_time(&row, cell->minute * USECS_PER_MINUTE);
+		put_time(&row, cell->minute * PI_MINUTE_USECS);
 		put_count(&row, cell->messages);
 		put_count(&row, cell->succeeded);
 		put_count(&row, cell->failed);

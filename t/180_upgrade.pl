@@ -83,6 +83,25 @@ $node->poll('older objects: the import works', "SELECT sum((data->>'n')::int) FR
 $node->poll('older objects: results stay', 'SELECT sum(pending) >= 299 FROM profimport.batch', 't');
 my $events = $node->sql('SELECT count(*) FROM profimport.trigger_event');
 is($events, 300 * 2, 'older objects: events');
+
+# ---- a dump of the old objects becomes new ones
+
+my $old_dump = $node->basedir . '/old_dump';
+my $old_tables = 'profimport.account profimport.database profimport.field profimport.resource profimport.resource_field'
+  . ' profimport.profile profimport.subscription profimport.trigger_event profimport.import_error profimport.dedup';
+
+sub content
+{
+	my ($dbname, @tables) = @_;
+
+	return map { "$_ " . $node->sql("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) FROM $_ t", dbname => $dbname) } @tables;
+}
+
+PostgreSQL::Test::Utils::command_ok([ 'pg_dump', '-Fc', '-f', $old_dump, '-d', $node->connstr('postgres') ], 'older objects: dumped');
+$node->sql('CREATE DATABASE from_dump');
+PostgreSQL::Test::Utils::command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('from_dump'), $old_dump ], 'older objects: restored');
+is($node->sql("SELECT extversion FROM pg_extension WHERE extname = 'profimport'", dbname => 'from_dump'), $current, 'older objects: restored as the present version');
+is_json([ content('from_dump', split ' ', $old_tables) ], [ content('postgres', split ' ', $old_tables) ], 'older objects: restored with the same rows');
 my $pids = $node->sql('SELECT array_agg(pid ORDER BY pid) FROM profimport.stat_worker');
 
 # ---- the update, while messages are imported
@@ -191,21 +210,15 @@ my $dump = $node->basedir . '/dump';
 my @tables = split /\n/, $node->sql("SELECT oid::regclass FROM pg_class WHERE relkind = 'r' AND relnamespace = 'profimport'::regnamespace"
 	  . ' AND oid = ANY (SELECT unnest(extconfig) FROM pg_extension) ORDER BY 1');
 
-sub content
-{
-	my ($dbname) = @_;
-
-	return map { "$_ " . $node->sql("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) FROM $_ t", dbname => $dbname) } @tables;
-}
-
 $node->set('profimport.enabled' => 'off');
 $node->wait_state('disabled', worker => $_) for 1, 2;
 PostgreSQL::Test::Utils::command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('postgres') ], 'dumped');
 $node->sql('CREATE DATABASE restored');
 PostgreSQL::Test::Utils::command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('restored'), $dump ], 'restored');
 cmp_ok(scalar(@tables), '>', 9, 'tables of a dump');
-is_json([ content('restored') ], [ content('postgres') ], 'restored: the same rows');
+is_json([ content('restored', @tables) ], [ content('postgres', @tables) ], 'restored: the same rows');
 compare('restored', 'restored', @fresh);
+compare('restored from older objects', 'from_dump', @fresh);
 
 # ---- results that were pending before and after, and a repeat from before
 

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use ProfImport::CrashBuild;
 use ProfImport::Test;
 
 my $broker = ProfImport::Broker->shared;
@@ -104,5 +105,33 @@ my ($late) = $amqp->results(1);
 is($late->{json}{error}, 0, 'imported in the end');
 $node->wait_settled;
 agree('after retries');
+$node->stop;
+
+# ---- a day is over, in a build whose days have three minutes of two seconds
+
+$vhost = $broker->new_vhost('days');
+$amqp = $broker->client($vhost);
+my $short = ProfImport::Node->create('days', url => $broker->url($vhost), install_path => ProfImport::CrashBuild->install);
+$short->configure(1, 1);
+$short->wait_settled;
+my $many = 300;
+$amqp->publish_many('database_import', [ map { { body => message(email => "x$_\@example.com") } } 1 .. $many ]);
+$amqp->results($many);
+$short->poll('the day is over', 'SELECT count(*) FROM profimport.stat_minute', 0);
+is($short->worker->{messages}, $many, 'stat_worker still counts it');
+
+# Every cell of the ring is used again, and has nothing of the day before.
+my ($sent, %seen, @wrong) = (0);
+poll_until {
+	$amqp->publish('database_import', message(email => 'y@example.com'));
+	$sent++;
+	my @rows = $short->rows('SELECT extract(epoch FROM minute)::bigint / 2 % 3 AS cell, messages FROM profimport.stat_minute WHERE messages > 0');
+	$seen{ $_->{cell} } = 1 for @rows;
+	push @wrong, grep { $_->{messages} > $sent } @rows;
+	(keys %seen == 3, join ' ', keys %seen);
+}
+'every cell is used again';
+is(scalar(@wrong), 0, 'cells begin at zero');
+cmp_ok($short->sql('SELECT count(*) FROM profimport.stat_minute'), '<=', 3, 'no more minutes than a day has');
 
 done_testing();

@@ -15,7 +15,8 @@ ProfImport::CrashBuild - a build of profimport that can be killed at named point
   ProfImport::CrashBuild->wait_for_crash($node);
 
 The points and actions are listed in src/crashpoint.c; nothing of them is in the normal build.  This one also
-has a patience of four seconds instead of a minute before it gives deliveries back.
+has a patience of four seconds instead of a minute before it gives deliveries back, and in stat_minute a day of three
+minutes of two seconds.
 
 =cut
 
@@ -53,7 +54,7 @@ sub install
 	_run('cp', '-r', "$tree/src", "$tree/sql", "$tree/Makefile", "$tree/profimport.control", "$prefix/tree");
 	unlink glob("$prefix/tree/src/*.o"), glob("$prefix/tree/src/*.d");
 	_run('make', '-s', '-j2', '-C', "$prefix/tree", "PG_CONFIG=$pg_config",
-		'PROFILE=-Werror -DPROFIMPORT_CRASHPOINTS -DPI_PATIENCE_MS=4000', 'all');
+		'PROFILE=-Werror -DPROFIMPORT_CRASHPOINTS -DPI_PATIENCE_MS=4000 -DPI_MINUTES=3 -DPI_MINUTE_USECS=2000000', 'all');
 	_run('make', '-s', '-C', "$prefix/tree", "PG_CONFIG=$pg_config", 'install');
 	open my $done, '>', "$prefix/done" or croak "$prefix/done: $!";
 	return $path;
