@@ -249,10 +249,10 @@ pi_link_see_to_queues(PiLink *link)
 	char		text[2048];
 
 	/*
-	 * A channel of an older broker (RabbitMQ before 3.12) that first publishes
-	 * to a quorum queue while the queue's leader is a node that has just died
-	 * asks that node for ever, and refuses every message.  A new channel knows
-	 * the new leader.
+	 * A channel of an older broker (seen with RabbitMQ 3.10) that first
+	 * publishes to a quorum queue while the queue's leader is a node that has
+	 * just died asks that node for ever, and refuses every message.  A new
+	 * channel knows the new leader.
 	 */
 	if (link->distrusted > 1)
 	{
