@@ -74,9 +74,9 @@ check_preloaded(PiCheck *check)
 		pi_check_report(check, "preloaded", PI_GOOD, "the library is in shared_preload_libraries");
 	else
 		pi_check_report(check, "preloaded", PI_BAD,
-			   "the library is not preloaded, so no worker runs: "
-			   "ALTER SYSTEM SET shared_preload_libraries = %s%sprofimport; and restart the server",
-			   libraries, libraries[0] != '\0' ? ", " : "");
+						"the library is not preloaded, so no worker runs: "
+						"ALTER SYSTEM SET shared_preload_libraries = %s%sprofimport; and restart the server",
+						libraries, libraries[0] != '\0' ? ", " : "");
 }
 
 static void
@@ -87,22 +87,22 @@ check_database(PiCheck *check)
 
 	if (version != NULL && !pi_extension_serves(version))
 		pi_check_report(check, "database", PI_BAD,
-			   "the extension has version %s, which the library (%s) does not serve, so messages wait: "
-			   "install the library of that version and restart the server",
-			   version, PI_VERSION);
+						"the extension has version %s, which the library (%s) does not serve, so messages wait: "
+						"install the library of that version and restart the server",
+						version, PI_VERSION);
 	else if (version != NULL && strcmp(version, PI_VERSION) != 0)
 		pi_check_report(check, "database", PI_BAD,
-			   "the extension has version %s, the library %s; the import works, what is new is missing: "
-			   "ALTER EXTENSION profimport UPDATE",
-			   version, PI_VERSION);
+						"the extension has version %s, the library %s; the import works, what is new is missing: "
+						"ALTER EXTENSION profimport UPDATE",
+						version, PI_VERSION);
 	else if (strcmp(here, pi_database) == 0)
 		pi_check_report(check, "database", PI_GOOD, "profimport.database is this database, \"%s\"",
-			   here);
+						here);
 	else
 		pi_check_report(check, "database", PI_BAD,
-			   "the workers serve database \"%s\", not this one: "
-			   "ALTER SYSTEM SET profimport.database = %s; and restart the server",
-			   pi_database, quote_literal_cstr(here));
+						"the workers serve database \"%s\", not this one: "
+						"ALTER SYSTEM SET profimport.database = %s; and restart the server",
+						pi_database, quote_literal_cstr(here));
 }
 
 /* What to do about a worker in a state that is none to be in for long. */
@@ -197,17 +197,17 @@ check_workers(PiCheck *check)
 {
 	if (!pi_enabled)
 		pi_check_report(check, "workers", PI_BAD,
-			   "profimport.enabled is off: "
-			   "ALTER SYSTEM SET profimport.enabled = on; SELECT pg_reload_conf()");
+						"profimport.enabled is off: "
+						"ALTER SYSTEM SET profimport.enabled = on; SELECT pg_reload_conf()");
 	else if (pi_workers == 0)
 		pi_check_report(check, "workers", PI_BAD,
-			   "profimport.workers is 0: "
-			   "ALTER SYSTEM SET profimport.workers = 1; SELECT pg_reload_conf()");
+						"profimport.workers is 0: "
+						"ALTER SYSTEM SET profimport.workers = 1; SELECT pg_reload_conf()");
 	else if (pi_shared == NULL)
 		pi_check_report(check, "workers", PI_UNKNOWN, "not checked: the library is not preloaded");
 	else if (RecoveryInProgress())
 		pi_check_report(check, "workers", PI_UNKNOWN,
-			   "not checked: this server is a standby, workers start when it is promoted");
+						"not checked: this server is a standby, workers start when it is promoted");
 	else
 		check_running(check);
 }
@@ -229,13 +229,13 @@ check_slots(PiCheck *check)
 
 	if (out_of_slots || max_worker_processes < ours + core)
 		pi_check_report(check, "max_worker_processes", PI_BAD,
-			   "%d is too few for all that run here, %d of them are for profimport: "
-			   "ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
-			   max_worker_processes, ours,
-			   Max(max_worker_processes, core) + ours);
+						"%d is too few for all that run here, %d of them are for profimport: "
+						"ALTER SYSTEM SET max_worker_processes = %d; and restart the server",
+						max_worker_processes, ours,
+						Max(max_worker_processes, core) + ours);
 	else
 		pi_check_report(check, "max_worker_processes", PI_GOOD, "%d, of which profimport takes %d",
-			   max_worker_processes, ours);
+						max_worker_processes, ours);
 }
 
 /* ------------------------------------------------------------------------
@@ -267,7 +267,7 @@ check_role(PiCheck *check)
 	if (SPI_processed == 0)
 	{
 		pi_check_report(check, "role", PI_BAD, "there is no role \"%s\": CREATE ROLE %s LOGIN",
-			   pi_role, quote_identifier(pi_role));
+						pi_role, quote_identifier(pi_role));
 		return;
 	}
 
@@ -280,16 +280,47 @@ check_role(PiCheck *check)
 
 	if (!login)
 		pi_check_report(check, "role", PI_BAD, "role \"%s\" has no LOGIN: ALTER ROLE %s LOGIN",
-			   role, quote_identifier(role));
+						role, quote_identifier(role));
 	else if (super)
 		pi_check_report(check, "role", PI_GOOD,
-			   "the workers connect as \"%s\"%s, a superuser; triggers on the tables run with its rights. "
-			   "Safer: a role of its own with LOGIN, SELECT profimport.grant_worker(role), "
-			   "ALTER SYSTEM SET profimport.role = role",
-			   role, is_owner ? ", the owner of the extension" : "");
+						"the workers connect as \"%s\"%s, a superuser; triggers on the tables run with its rights. "
+						"Safer: a role of its own with LOGIN, SELECT profimport.grant_worker(role), "
+						"ALTER SYSTEM SET profimport.role = role",
+						role, is_owner ? ", the owner of the extension" : "");
 	else
 		pi_check_report(check, "role", PI_GOOD, "the workers connect as \"%s\"%s",
-			   role, is_owner ? ", the owner of the extension" : "");
+						role, is_owner ? ", the owner of the extension" : "");
+}
+
+/*
+ * The first table whose row-level security may hide rows from the role or
+ * refuse them; NULL: none.  A policy that shows and takes all is the only one
+ * that can be judged.
+ */
+static char *
+find_row_security(const char *role)
+{
+	Oid			argtypes[] = {NAMEOID};
+	NameData	name;
+	Datum		args[1];
+
+	namestrcpy(&name, role);
+	args[0] = NameGetDatum(&name);
+	SPI_execute_with_args("SELECT w.object FROM profimport.worker_privilege() w "
+						  "JOIN pg_class c ON w.kind = 'TABLE' AND c.oid = w.object::regclass "
+						  "JOIN pg_roles r ON r.rolname = $1 "
+						  "WHERE c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls "
+						  "AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')) "
+						  "AND (EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND NOT p.polpermissive) "
+						  "OR NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid "
+						  "AND p.polpermissive AND p.polcmd = '*' "
+						  "AND pg_get_expr(p.polqual, p.polrelid) = 'true' "
+						  "AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), 'true') = 'true' "
+						  "AND EXISTS (SELECT FROM unnest(p.polroles) m WHERE m = 0 OR pg_has_role(r.oid, m, 'USAGE')))) "
+						  "LIMIT 1",
+						  1, argtypes, args, NULL, true, 1);
+	return SPI_processed == 0 ? NULL :
+		SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 }
 
 static void
@@ -299,6 +330,7 @@ check_privileges(PiCheck *check)
 	NameData	name;
 	Datum		args[1];
 	char	   *missing;
+	char	   *secured;
 	bool		isnull;
 	bool		usable;
 	bool		connect;
@@ -321,9 +353,9 @@ check_privileges(PiCheck *check)
 		char	   *owner = GetUserNameFromId(GetUserId(), false);
 
 		pi_check_report(check, "privileges", PI_BAD,
-			   "the owner of the extension, \"%s\", may not use schema profimport: "
-			   "GRANT ALL ON SCHEMA profimport TO %s",
-			   owner, quote_identifier(owner));
+						"the owner of the extension, \"%s\", may not use schema profimport: "
+						"GRANT ALL ON SCHEMA profimport TO %s",
+						owner, quote_identifier(owner));
 		return;
 	}
 
@@ -345,16 +377,21 @@ check_privileges(PiCheck *check)
 
 	if (!connect)
 		pi_check_report(check, "privileges", PI_BAD,
-			   "role \"%s\" may not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
-			   check->role, quote_identifier(get_database_name(MyDatabaseId)),
-			   quote_identifier(check->role));
+						"role \"%s\" may not connect to this database: GRANT CONNECT ON DATABASE %s TO %s",
+						check->role, quote_identifier(get_database_name(MyDatabaseId)),
+						quote_identifier(check->role));
 	else if (missing != NULL)
 		pi_check_report(check, "privileges", PI_BAD,
-			   "role \"%s\" lacks %s: SELECT profimport.grant_worker(%s)",
-			   check->role, missing, quote_literal_cstr(check->role));
+						"role \"%s\" lacks %s: SELECT profimport.grant_worker(%s)",
+						check->role, missing, quote_literal_cstr(check->role));
+	else if ((secured = find_row_security(check->role)) != NULL)
+		pi_check_report(check, "privileges", PI_BAD,
+						"row-level security may hide rows of %s from role \"%s\": "
+						"CREATE POLICY profimport_worker ON %s TO %s USING (true) WITH CHECK (true)",
+						secured, check->role, secured, quote_identifier(check->role));
 	else
 		pi_check_report(check, "privileges", PI_GOOD, "role \"%s\" has what the workers need",
-			   check->role);
+						check->role);
 }
 
 Datum

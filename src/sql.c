@@ -43,6 +43,13 @@ pi_sql(PiSql *statement, const Datum *values, const char *nulls)
 	if (rc < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s",
 			 SPI_result_code_string(rc));
+
+	/* by a rule of the user: such a plan would outlive the rule */
+	if (rc == SPI_OK_REWRITTEN)
+	{
+		SPI_freeplan(statement->plan);
+		statement->plan = NULL;
+	}
 	return SPI_processed;
 }
 

@@ -292,6 +292,16 @@ run_with_snapshot(Statement *st, Datum *args, const char *nulls, long limit,
 							  false, true, limit);
 	if (rc < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(rc));
+
+	/*
+	 * A rule of the user put something, or nothing, in its place.  A plan of
+	 * nothing depends on no table, so nobody would tell when the rule is gone.
+	 */
+	if (rc == SPI_OK_REWRITTEN)
+	{
+		SPI_freeplan(st->plan);
+		st->plan = NULL;
+	}
 	MemoryContextSwitchTo(oldcontext);
 }
 
