@@ -277,8 +277,10 @@ extern TimestampTz pi_amqp_keepalive_at(const PiAmqp *conn);
  * call of pi_amqp_next(), pi_amqp_keepalive() or pi_amqp_flush(), which also
  * says whether there is a rest.
  */
-extern bool pi_amqp_ack(PiAmqp *conn, uint64 tag, bool multiple);
 extern bool pi_amqp_nack_requeue(PiAmqp *conn, uint64 tag, bool multiple);
+
+/* Goes out with what is sent after it: one write, one thing for the broker. */
+extern bool pi_amqp_ack(PiAmqp *conn, uint64 tag, bool multiple);
 
 /* Asynchronous basic.qos; PI_EVENT_QOS_OK answers, in order. */
 extern bool pi_amqp_probe(PiAmqp *conn, int prefetch);

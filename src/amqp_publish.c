@@ -6,7 +6,8 @@
  * NOTES
  *		Everything goes through the output buffer.  Publishes are collected
  *		there, so that a batch of results takes few system calls; small things
- *		that the broker waits for, like acks, are written at once.
+ *		that the broker waits for are written at once, an ack together with
+ *		the probe behind it.
  *
  *-------------------------------------------------------------------------
  */
@@ -193,7 +194,8 @@ pi_amqp_ack(PiAmqp *conn, uint64 tag, bool multiple)
 	memset(&args, 0, sizeof(args));
 	args.delivery_tag = tag;
 	args.multiple = multiple;
-	return send_method(conn, PI_CHANNEL_WORK, AMQP_BASIC_ACK_METHOD, &args);
+	return pi_amqp_put_method(conn, PI_CHANNEL_WORK, AMQP_BASIC_ACK_METHOD,
+							  &args);
 }
 
 bool

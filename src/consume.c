@@ -9,8 +9,9 @@
  *
  *			attach      to the tables of the extension, once they are there
  *			receive     deliveries, up to a batch
- *			import      a batch, or what feed.c chooses of it; acknowledge
- *			publish     results and events; take confirms
+ *			import      a batch, or what feed.c chooses of it; send its results;
+ *						acknowledge it
+ *			publish     take confirms; send what is not sent yet
  *			upkeep      forget settled records, maintain, when there is time
  *
  *		Receiving stops, and with it everything that follows,
@@ -150,6 +151,36 @@ pi_consume_detach(void)
 	pi_worker.paused_since = 0;
 }
 
+/* ---- send ----------------------------------------------------------- */
+
+static void
+publisher_failed(void)
+{
+	pi_link_fail(publisher);
+	pi_outbox_publisher_lost();
+}
+
+/* Sends what the connection takes now.  True if it would take more. */
+static bool
+send_outgoing(void)
+{
+	PiPublishStatus status = PI_PUBLISH_SENT;
+	uint64		unsent = pi_outbox_unsent();
+	bool		rest;
+
+	if (unsent > 0)
+		status = pi_outbox_publish(publisher->conn);
+	if (status == PI_PUBLISH_DEAD ||
+		!pi_amqp_flush(publisher->conn, &rest))
+	{
+		publisher_failed();
+		return false;
+	}
+	if (pi_outbox_unsent() < unsent)
+		PI_CRASHPOINT("before-confirm");
+	return status == PI_PUBLISH_SENT && pi_outbox_unsent() > 0;
+}
+
 /* ---- import --------------------------------------------------------- */
 
 /* Gives the deliveries back, and keeps copies to try with. */
@@ -246,14 +277,21 @@ import(void)
 	switch (status)
 	{
 		case PI_FEED_DONE:
-			PI_CRASHPOINT("before-ack");
+			PI_CRASHPOINT("before-publish");
 			pi_outbox_add(result.context, &result.record, tag);
+
+			/*
+			 * The result first: somebody may wait for it, and an
+			 * acknowledgement gives the broker work in front of it.
+			 */
+			if (publisher->conn != NULL && publisher->ready)
+				(void) send_outgoing();
+			PI_CRASHPOINT("before-ack");
+			pi_receive_acknowledge(tag);
 			pi_worker.times_away = 0;
 			pi_worker.last_batch_at = GetCurrentTimestamp();
 			pi_worker.maintain_at = Min(pi_worker.maintain_at,
 										pi_in_ms(60000));
-			pi_receive_acknowledge(tag);
-			PI_CRASHPOINT("before-publish");
 			return true;
 		case PI_FEED_TIRED:
 			go_away();
@@ -270,13 +308,6 @@ import(void)
 }
 
 /* ---- publish -------------------------------------------------------- */
-
-static void
-publisher_failed(void)
-{
-	pi_link_fail(publisher);
-	pi_outbox_publisher_lost();
-}
 
 /* Takes confirms and the like.  False: the connection is gone. */
 static bool
@@ -335,10 +366,6 @@ take_confirms(void)
 static bool
 publish(void)
 {
-	PiPublishStatus status = PI_PUBLISH_SENT;
-	uint64		unsent;
-	bool		rest;
-
 	if (publisher->conn == NULL)
 	{
 		if (!pi_is_time(publisher->retry_at))
@@ -361,18 +388,7 @@ publish(void)
 		}
 	}
 
-	unsent = pi_outbox_unsent();
-	if (unsent > 0)
-		status = pi_outbox_publish(publisher->conn);
-	if (status == PI_PUBLISH_DEAD ||
-		!pi_amqp_flush(publisher->conn, &rest))
-	{
-		publisher_failed();
-		return false;
-	}
-	if (pi_outbox_unsent() < unsent)
-		PI_CRASHPOINT("before-confirm");
-	return status == PI_PUBLISH_SENT && pi_outbox_unsent() > 0;
+	return send_outgoing();
 }
 
 /* ---- what others see ------------------------------------------------ */

@@ -74,7 +74,7 @@ my $add = { points => { action => 'incr', value => 1 } };
 my $with_id = sub { return message(email => $profile->($_[0]), feedback_id => "$round-$_[0]", data => $add) };
 my $without_id = sub { return message(email => $profile->($_[0]), data => $add) };
 
-for my $point (qw(after-receive before-commit before-ack before-publish before-confirm before-forget))
+for my $point (qw(after-receive before-commit before-publish before-ack before-confirm before-forget))
 {
 	survive("$point, killed", "$point kill", $with_id);
 	survive("$point, killed, no identity", "$point kill", $without_id);
@@ -83,7 +83,7 @@ for my $point (qw(after-receive before-commit before-ack before-publish before-c
 
 # One batch: nothing else was on its way, so nothing may come twice.
 survive("$_, one batch", "$_ kill", $without_id, messages => 40, once => 1)
-  for qw(before-commit before-ack before-publish);
+  for qw(before-commit before-publish);
 
 # Equal in body and properties: they are counted.  (Once an acknowledgement is
 # under way it cannot be known which of several equal messages comes back.)
