@@ -105,6 +105,10 @@ SELECT t.imp('{"email": "s@x.io", "update_only": true}'), t.imp('{"email": "s2@x
 SELECT updated_at AS was FROM profimport.subscription WHERE channel = 'email' \gset
 UPDATE profimport.subscription SET contact = 'S2@x.io', status = 1 WHERE channel = 'email';
 SELECT updated_at = :'was' FROM profimport.subscription WHERE channel = 'email';
+BEGIN;
+UPDATE profimport.subscription SET cats = '{news,news}' WHERE channel = 'push';
+SELECT cats FROM profimport.subscription WHERE channel = 'push';	-- without repeats
+ROLLBACK;
 SELECT t.err($$UPDATE profimport.subscription SET status = 9$$), t.err($$UPDATE profimport.subscription SET contact = 'x' WHERE channel = 'email'$$), t.err($$UPDATE profimport.subscription SET cats = '{nope}'$$);
 UPDATE profimport.subscription SET custom_fields = '{"n": 6}' WHERE channel = 'push';
 SELECT t.imp('{"matching": "custom_sub", "field_name": "n", "field_value": 5}'), t.imp('{"matching": "custom_sub", "field_name": "n", "field_value": 6}');

@@ -163,6 +163,11 @@ SELECT t.imp('{"matching": "push_sub", "provider": "ios", "subscription_id": "to
 SELECT t.imp('{"matching": "push_sub", "provider": "ios", "subscription_id": "tok-n", "resource_id": 10}');
 SELECT t.imp('{"matching": "push_sub", "provider": "ios", "subscription_id": "tok-n", "resource_id": 10}');
 SELECT * FROM t.subs WHERE contact = 'tok-n';
+-- no two contacts are taken for one, whatever is in them
+SELECT t.imp('{"matching": "push_sub", "provider": "p\u001fq", "subscription_id": "r", "resource_id": 10}');
+SELECT t.imp('{"matching": "push_sub", "provider": "p", "subscription_id": "q\u001fr", "resource_id": 10}');
+SELECT t.imp('{"matching": "push_sub", "provider": "1:p", "subscription_id": "q", "resource_id": 10}');
+SELECT t.imp('{"matching": "push_sub", "provider": "1", "subscription_id": ":pq", "resource_id": 10}');
 
 --
 -- custom_sub: a declared field of subscriptions with matching

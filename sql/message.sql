@@ -150,12 +150,16 @@ SELECT t.stored('_fname');
 -- not JSON, not an object: 400, nothing to echo
 --
 SELECT b, t.body(b) FROM unnest(ARRAY['', ' ', 'null', 'true', '1', '"x"', '[]', '[{}]', '{', '}', '{]', '{}{}', '{} x', '{"a":1,}', '{,}', '{"a"}',
-	'{''a'':1}', '{a:1}', '{"account_id":01}', '{"account_id":+1}', '{"account_id":.5}', '{"account_id":NaN}', '{"a":"\x"}', '{"a":"\ud800"}', '{"a":"\udc00\ud800"}',
+	'{''a'':1}', '{a:1}', '{"account_id":01}', '{"account_id":+1}', '{"account_id":.5}', '{"account_id":NaN}', '{"a":"\x"}',
 	'{"a":"\u12"}', '{"a":"', '{"a":tru}', '{"a":"' || chr(10) || '"}', '/**/{}', chr(65279) || '{}', '{"feedback_id":"x"', '{"feedback_id":"x"}]']) b;
 -- an object it is, though: the keys are missing, and "matching" is absent, hence email
 SELECT t.body('{}', 'account_id');
 SELECT t.body(E' \n\t\r{ } \n', 'account_id');
 SELECT t.body(E'\n\t\r {"account_id":1,\n"db_id":1 ,\t"data": { } ,"matching":"profile_id","profile_id":"p"}\r\n');
+-- half of a surrogate pair is JSON that cannot be stored: like \u0000
+SELECT s, t.body('{"account_id":1,"db_id":1,"data":{},"email":"a@x.io","feedback_id":"f","x":"' || s || '"}', 'surrogate') FROM unnest(ARRAY['\ud800', '\udc00', '\udc00\ud800', '\ud800x', '\ud800\n', '\ud800\u0041', '\ud800\ud800\udc00']) s;
+SELECT t.body('{"account_id":1,"db_id":1,"data":{},"email":"a@x.io","feedback_id":"f\ud800"}', 'surrogate'), t.body('{"account_id":1,"db_id":1,"data":{"\udfff":1},"email":"a@x.io","feedback_id":"f"}', 'surrogate');
+SELECT t.body('{"account_id":1,"db_id":1,"data":{"_fname":"\ud83d\ude00"},"matching":"profile_id","profile_id":"p"}');
 -- not valid UTF-8: 400, nothing to echo
 SELECT t.byte('\xff');
 SELECT t.byte(convert_to('{"account_id":1,"db_id":1,"data":{},"matching":"profile_id","profile_id":"p","feedback_id":"x","z":"', 'UTF8') || b || '\x227d'::bytea)

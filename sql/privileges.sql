@@ -39,6 +39,7 @@ RESET ROLE;
 SELECT profimport.grant_worker('regress_profimport_worker');
 SELECT profimport.grant_worker('regress_profimport_worker');				-- again
 SELECT t.err($$SELECT profimport.grant_worker('regress_profimport_none')$$);	-- no such role
+SELECT t.err($$SELECT profimport.grant_worker('public')$$);	-- nor this, which GRANT would take for everybody
 SET ROLE regress_profimport_worker;
 SELECT outcome, result - 'profile_id' FROM profimport.import_batch(ARRAY['{"account_id":1,"db_id":1,"data":{"n":1,"tg":"a"},"email":"p@x.io"}', '{"account_id":1,"db_id":1,"data":{"subscriptions":[{"resource_id":10,"channel":"email","email":"w@x.io","cats":["news"]}]},"email":"w@x.io"}',
 	'{"account_id":1,"db_id":1,"data":{"subscriptions":[{"resource_id":10,"channel":"email","email":"w@x.io","status":1}]},"email":"w@x.io"}', '{"account_id":1,"db_id":1,"data":{"n":null,"tg":"b"},"email":"p@x.io"}']::bytea[]);

@@ -92,6 +92,14 @@ note_defect(BodyReader *r, const char *defect)
 		r->defect = defect;
 }
 
+static const char *
+unfit_string(PiToken token)
+{
+	return token == PI_TOKEN_UNPAIRED ?
+		"The message contains half of a surrogate pair." :
+		"The message contains \\u0000.";
+}
+
 /* A place on top of the stack. */
 static inline JsonbValue *
 push_value(BodyReader *r)
@@ -316,9 +324,9 @@ value:
 			token = pi_scan_string(&r->scan, v);
 			if (token == PI_TOKEN_MALFORMED)
 				return false;
-			if (token == PI_TOKEN_UNFIT)
+			if (token != PI_TOKEN_GOOD)
 			{
-				note_defect(r, "The message contains \\u0000.");
+				note_defect(r, unfit_string(token));
 				v->type = jbvBool;
 				v->val.boolean = false;
 				break;
@@ -416,9 +424,9 @@ key:
 	{
 		v = push_value(r);
 		token = pi_scan_string(&r->scan, v);
-		if (token == PI_TOKEN_UNFIT)
+		if (token == PI_TOKEN_UNFIT || token == PI_TOKEN_UNPAIRED)
 		{
-			note_defect(r, "The message contains \\u0000.");
+			note_defect(r, unfit_string(token));
 			v->type = jbvNull;
 			r->dropped_keys = true;
 		}

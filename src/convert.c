@@ -18,6 +18,7 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <math.h>
 #include <sys/socket.h>
 
@@ -344,15 +345,18 @@ convert_ip(const JsonbValue *in, JsonbValue *out)
 	int			family;
 	int			bits;
 	char	   *slash;
+	int			af;
 
 	if (in->type != jbvString || in->val.string.len > MAX_IP_BYTES)
 		return false;
 	memcpy(source, in->val.string.val, in->val.string.len);
 	source[in->val.string.len] = '\0';
 
-	if (strchr(source, '/') != NULL)
-		return false;
+	/* the server's own function reads "1.2.3.4." and "::1.2.3" too */
 	family = strchr(source, ':') ? PGSQL_AF_INET6 : PGSQL_AF_INET;
+	af = (family == PGSQL_AF_INET6) ? AF_INET6 : AF_INET;
+	if (inet_pton(af, source, address) != 1)
+		return false;
 	bits = (family == PGSQL_AF_INET6) ? 128 : 32;
 	if (pg_inet_net_pton(family, source, address, -1) != bits ||
 		pg_inet_net_ntop(family, address, bits, text, sizeof(text)) == NULL)
@@ -439,7 +443,8 @@ pi_status(const JsonbValue *v, int *status)
 	{
 		value = pi_status_word(v->val.string.val, v->val.string.len);
 		if (value < 0 &&
-			!pi_int_from_string(v->val.string.val, v->val.string.len, &value))
+			(v->val.string.len == 0 || v->val.string.val[0] == '-' ||
+			 !pi_int_from_string(v->val.string.val, v->val.string.len, &value)))
 			return false;
 	}
 	else if (!pi_json_int64(v, &value))

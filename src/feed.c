@@ -154,6 +154,21 @@ clear_suspect(PiFeed *feed, const uint8 *digest)
 
 /* ---- the next piece ------------------------------------------------- */
 
+/* How many of the next n batch_bytes allows; the first one always. */
+static int
+fit_bytes(const PiArrival *items, int n)
+{
+	size_t		bytes = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		bytes += items[i].delivery.len;
+		if (i > 0 && bytes > (size_t) pi_batch_bytes * 1024)
+			return i;
+	}
+	return n;
+}
+
 /* How many are tried together; *careful: with a record of the attempt. */
 static int
 choose_piece(PiFeed *feed, bool *careful)
@@ -164,7 +179,7 @@ choose_piece(PiFeed *feed, bool *careful)
 	*careful = false;
 	if (feed->setup)
 		return n;
-	n = Min(n, pi_batch_size);
+	n = fit_bytes(items, Min(n, pi_batch_size));
 	if (feed->piece > 0)
 		n = Min(n, feed->piece);
 	for (int i = 0; i < n; i++)

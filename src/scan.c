@@ -94,6 +94,15 @@ plain_end(const char *p, const char *end)
 	return p;
 }
 
+/* What follows is not the second half of a surrogate pair. */
+static inline void
+close_pair(int *high, PiToken *token)
+{
+	if (*high >= 0)
+		*token = PI_TOKEN_UNPAIRED;
+	*high = -1;
+}
+
 PiToken
 pi_scan_string(PiScanner *scanner, JsonbValue *out)
 {
@@ -131,8 +140,7 @@ pi_scan_string(PiScanner *scanner, JsonbValue *out)
 		scanner->at = p;
 		if (p > plain)
 		{
-			if (high >= 0)
-				return PI_TOKEN_MALFORMED;
+			close_pair(&high, &token);
 			if (out)
 			{
 				memcpy(to, plain, p - plain);
@@ -155,20 +163,21 @@ pi_scan_string(PiScanner *scanner, JsonbValue *out)
 			p += 6;
 			if (code >= 0xD800 && code <= 0xDBFF)
 			{
-				if (high >= 0)
-					return PI_TOKEN_MALFORMED;
+				close_pair(&high, &token);
 				high = code;
 				continue;
 			}
 			if (code >= 0xDC00 && code <= 0xDFFF)
 			{
 				if (high < 0)
-					return PI_TOKEN_MALFORMED;
+				{
+					token = PI_TOKEN_UNPAIRED;
+					continue;
+				}
 				code = 0x10000 + ((high & 0x3FF) << 10) + (code & 0x3FF);
 				high = -1;
 			}
-			if (high >= 0)
-				return PI_TOKEN_MALFORMED;
+			close_pair(&high, &token);
 			if (code == 0)
 			{
 				token = PI_TOKEN_UNFIT;
@@ -209,16 +218,14 @@ pi_scan_string(PiScanner *scanner, JsonbValue *out)
 				default:
 					return PI_TOKEN_MALFORMED;
 			}
-			if (high >= 0)
-				return PI_TOKEN_MALFORMED;
+			close_pair(&high, &token);
 			p += 2;
 			if (out)
 				*to++ = c;
 		}
 	}
 
-	if (high >= 0)
-		return PI_TOKEN_MALFORMED;
+	close_pair(&high, &token);
 	scanner->at = p + 1;
 	if (token == PI_TOKEN_GOOD && out)
 	{

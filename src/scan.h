@@ -26,6 +26,8 @@ typedef enum PiToken
 	PI_TOKEN_GOOD,
 	PI_TOKEN_UNFIT,				/* JSON, but jsonb cannot store it: a string
 								 * with \u0000, a number out of range */
+	PI_TOKEN_UNPAIRED,			/* the same: a string with half of a surrogate
+								 * pair */
 	PI_TOKEN_MALFORMED
 } PiToken;
 

@@ -104,11 +104,14 @@ static Statement find_keys = {
  * The expression of index subscription_contact_key.  Operators are written
  * out, like everywhere; so the CASE has to be a searched one.
  */
+#define PUSH_CONTACT \
+	"((pg_catalog.octet_length(s.provider)::pg_catalog.text" CAT "':')" \
+	CAT "s.provider)" CAT "s.contact"
 #define CONTACT_DIGEST \
 	"pg_catalog.md5(CASE WHEN s.channel" EQ "'email'" \
 	" THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")" \
 	" WHEN s.channel" EQ "'push'" \
-	" THEN (s.provider" CAT "pg_catalog.chr(31))" CAT "s.contact" \
+	" THEN " PUSH_CONTACT \
 	" WHEN s.channel" EQ "'telegram_bot'" \
 	" THEN pg_catalog.jsonb_hash_extended(s.cc_data, 0::pg_catalog.int8)::pg_catalog.text" \
 	" ELSE s.contact END)"
@@ -125,7 +128,7 @@ static Statement find_contact = {
 	"  AND CASE WHEN s.channel" EQ "'email'"
 	"   THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")"
 	"   WHEN s.channel" EQ "'push'"
-	"   THEN (s.provider" CAT "pg_catalog.chr(31))" CAT "s.contact"
+	"   THEN " PUSH_CONTACT
 	"   ELSE s.contact END" EQ "$1"
 	"  AND ($5 IS NULL OR s.resource_id" EQ "$5) LIMIT 2) m" JOIN_PROFILE("m"),
 	5, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID}

@@ -64,9 +64,6 @@ pi_channel(const char *name, int len)
 
 /* ---- identity ------------------------------------------------------------- */
 
-/* Separates provider and id of a push contact. */
-#define PUSH_SEPARATOR "\x1f"
-
 char	   *
 pi_contact_key_of(const char *channel, const char *contact, const char *provider,
 				  Jsonb *cc_data)
@@ -81,8 +78,13 @@ pi_contact_key_of(const char *channel, const char *contact, const char *provider
 													   JsonbPGetDatum(cc_data),
 													   Int64GetDatum(0))));
 	if (i >= 0 && channels[i].kind == CONTACT_PUSH)
-		return psprintf("%s" PUSH_SEPARATOR "%s", provider ? provider : "",
+	{
+		if (provider == NULL)
+			provider = "";
+		/* the length keeps ("a", "bc") and ("ab", "c") apart */
+		return psprintf("%zu:%s%s", strlen(provider), provider,
 						contact ? contact : "");
+	}
 	text = pstrdup(contact ? contact : "");
 	if (i >= 0 && channels[i].kind == CONTACT_EMAIL)
 		for (char *p = text; *p; p++)

@@ -620,18 +620,29 @@ static void
 check_cats(Relation rel, Row *row, const PiResource *resource)
 {
 	JsonbValue	cats;
+	int			nkept = 0;
 
 	pi_array_to_texts(row->values[S_CATS], &cats);
 	for (int i = 0; i < cats.val.array.nElems; i++)
 	{
 		JsonbValue *c = &cats.val.array.elems[i];
 		bool		known = false;
+		bool		repeated = false;
 
 		for (int j = 0; c->type == jbvString && j < resource->ncats && !known; j++)
 			known = strcmp(resource->cats[j], c->val.string.val) == 0;
 		if (!known)
 			violation(rel, "cats", "The resource has no such category.");
+		for (int j = 0; j < nkept && !repeated; j++)
+			repeated = strcmp(cats.val.array.elems[j].val.string.val,
+							  c->val.string.val) == 0;
+		if (!repeated)
+			cats.val.array.elems[nkept++] = *c;
 	}
+	if (nkept == cats.val.array.nElems)
+		return;
+	cats.val.array.nElems = nkept;
+	replace(row, S_CATS, pi_texts_to_array(&cats), false);
 }
 
 static void

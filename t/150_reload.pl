@@ -88,6 +88,11 @@ $batches = $node->worker->{batches};
 publish_at_once(map { +{ body => message(email => "b$_\@example.com", data => { _city => 'x' x 1000 }) } } 1 .. 10);
 $amqp->results(10);
 is($node->worker->{batches} - $batches, 10, 'batch_bytes 1kB: a batch each');
+$node->set('profimport.batch_bytes' => '3kB');
+$batches = $node->worker->{batches};
+publish_at_once(map { +{ body => message(email => "b$_\@example.com", data => { _city => 'y' x 1000 }) } } 1 .. 10);
+$amqp->results(10);
+cmp_ok($node->worker->{batches} - $batches, '>=', 5, 'batch_bytes 3kB: not exceeded by the last message');
 $node->set('profimport.batch_bytes' => undef);
 $pid = $node->worker->{pid};
 

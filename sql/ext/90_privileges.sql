@@ -7,6 +7,12 @@ CREATE FUNCTION profimport.grant_worker(role name) RETURNS void
 DECLARE
 	p record;
 BEGIN
+	-- GRANT takes this name for everybody
+	IF role = 'public' THEN
+		RAISE undefined_object
+			USING MESSAGE = 'role "public" does not exist',
+				HINT = 'Create a role with LOGIN for the workers.';
+	END IF;
 	FOR p IN SELECT * FROM profimport.worker_privilege() LOOP
 		-- the objects are written as they have to be; only the role is a name
 		EXECUTE format('GRANT %s ON %s %s TO %I', p.privilege, p.kind, p.object, role);
