@@ -74,6 +74,7 @@ typedef struct PiAmqpOptions
 	bool		tls_verify;
 	int			heartbeat;		/* seconds asked for, 0 none */
 	int			connect_timeout;	/* ms, for the whole of open */
+	bool		yield_to_reload;	/* give up when settings are to be read */
 	const char *connection_name;	/* shown by the broker's tools */
 } PiAmqpOptions;
 

@@ -451,6 +451,7 @@ open_connection(PiAmqp *conn, const PiAmqpTarget *target,
 {
 	int64		deadline = pi_amqp_now() + Max(options->connect_timeout, 1);
 
+	conn->yields = options->yield_to_reload;
 	conn->rpc_timeout = Max(options->connect_timeout, MIN_RPC_TIMEOUT);
 	conn->user_timeout = options->heartbeat > 0 ?
 		Min(options->heartbeat, 3600) * 2000 : 60000;

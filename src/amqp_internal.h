@@ -111,6 +111,7 @@ struct PiAmqp
 	uint16		channel_max;
 	int			heartbeat;		/* s */
 	bool		open;			/* login is complete */
+	bool		yields;			/* to a reload, until then */
 
 	/* state of the channels */
 	bool		blocked;

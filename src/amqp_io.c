@@ -22,6 +22,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -551,7 +552,8 @@ pi_amqp_heartbeats(PiAmqp *conn, bool drained)
 
 /*
  * Waits for the socket, the latch, the next heartbeat or the deadline; false
- * when the deadline has passed.
+ * when the deadline has passed, or a reload may have made a connection that
+ * is being opened pointless.
  */
 bool
 pi_amqp_wait_io(PiAmqp *conn, int events, int64 deadline)
@@ -561,7 +563,8 @@ pi_amqp_wait_io(PiAmqp *conn, int events, int64 deadline)
 	int64		until = deadline;
 	int			rc;
 
-	if (now >= deadline)
+	if (now >= deadline ||
+		(conn->yields && !conn->open && ConfigReloadPending))
 		return false;
 	if (due > 0)
 		until = Max(Min(until, due), now + 1);

@@ -424,7 +424,7 @@ present_state(void)
 {
 	bool		waiting = pi_outbox_pending() > 0;
 
-	if (feed->setup)
+	if (feed->setup || consumer->missing || publisher->missing)
 		return PI_STATE_ERROR;
 	if (pi_worker.paused_since != 0)
 		return PI_STATE_PAUSED;

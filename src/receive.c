@@ -234,7 +234,8 @@ pi_tell_connecting(void)
 		pi_worker.blocked = false;
 		pi_slot_set_disconnected();
 	}
-	if (pi_worker.state != PI_STATE_BACKOFF)
+	if (pi_worker.state != PI_STATE_BACKOFF &&
+		pi_worker.state != PI_STATE_ERROR)
 		pi_set_state(PI_STATE_CONNECTING);
 }
 

@@ -26,6 +26,7 @@
 #include "broker.h"
 #include "commands/dbcommands.h"
 #include "compat.h"
+#include "postmaster/interrupt.h"
 #include "session.h"
 #include "settings.h"
 #include "shmem.h"
@@ -96,6 +97,7 @@ pi_link_fail(PiLink *link)
 	snprintf(text, sizeof(text), "%s: %s", link->broker,
 			 pi_amqp_error(link->conn)->text);
 	report(link, text, true);
+	link->missing = false;
 	pi_link_close(link);
 	retry_later(link);
 }
@@ -148,9 +150,11 @@ queue_type_name(int type)
 
 /* Makes sure that a queue exists.  False with *why set. */
 static bool
-see_to_queue(PiAmqp *conn, const char *queue, int64 ttl_ms, bool *existed,
+see_to_queue(PiLink *link, const char *queue, int64 ttl_ms, bool *existed,
 			 char *why, size_t size)
 {
+	PiAmqp	   *conn = link->conn;
+
 	*existed = true;
 	if (pi_amqp_queue_lookup(conn, queue, NULL))
 		return true;
@@ -162,6 +166,7 @@ see_to_queue(PiAmqp *conn, const char *queue, int64 ttl_ms, bool *existed,
 	}
 	if (!pi_declare_queues)
 	{
+		link->missing = true;
 		snprintf(why, size, "queue \"%s\" does not exist, and profimport.declare_queues is off",
 				 queue);
 		return false;
@@ -219,25 +224,27 @@ compare_ttl(PiAmqp *conn)
 }
 
 static bool
-see_to_consumer_queues(PiAmqp *conn, char *why, size_t size)
+see_to_consumer_queues(PiLink *link, char *why, size_t size)
 {
 	bool		existed;
 
-	return see_to_queue(conn, pi_import_queue, 0, &existed, why, size);
+	link->missing = false;
+	return see_to_queue(link, pi_import_queue, 0, &existed, why, size);
 }
 
 static bool
-see_to_publisher_queues(PiAmqp *conn, char *why, size_t size)
+see_to_publisher_queues(PiLink *link, char *why, size_t size)
 {
 	bool		existed;
 
-	if (!see_to_queue(conn, pi_result_queue, (int64) pi_result_ttl * 1000,
+	link->missing = false;
+	if (!see_to_queue(link, pi_result_queue, (int64) pi_result_ttl * 1000,
 					  &existed, why, size))
 		return false;
 	if (existed)
-		compare_ttl(conn);
+		compare_ttl(link->conn);
 	if (pi_trigger_queue[0] != '\0' &&
-		!see_to_queue(conn, pi_trigger_queue, 0, &existed, why, size))
+		!see_to_queue(link, pi_trigger_queue, 0, &existed, why, size))
 		return false;
 	return true;
 }
@@ -259,7 +266,7 @@ pi_link_see_to_queues(PiLink *link)
 		pi_link_close(link);
 		return false;
 	}
-	link->ready = see_to_publisher_queues(link->conn, why, sizeof(why));
+	link->ready = see_to_publisher_queues(link, why, sizeof(why));
 	if (link->ready)
 	{
 		link->retry_at = 0;
@@ -280,20 +287,21 @@ pi_link_see_to_queues(PiLink *link)
 /* ---- opening -------------------------------------------------------- */
 
 static bool
-set_up(PiLink *link, PiAmqp *conn, char *why, size_t size)
+set_up(PiLink *link, char *why, size_t size)
 {
+	PiAmqp	   *conn = link->conn;
 	char		tag[64];
 
 	if (link->kind == PI_LINK_PUBLISH)
 	{
-		if (!see_to_publisher_queues(conn, why, size))
+		if (!see_to_publisher_queues(link, why, size))
 			return false;
 		if (pi_amqp_confirm_select(conn))
 			return true;
 	}
 	else
 	{
-		if (!see_to_consumer_queues(conn, why, size))
+		if (!see_to_consumer_queues(link, why, size))
 			return false;
 		snprintf(tag, sizeof(tag), "profimport worker %d", pi_my_worker + 1);
 		if (pi_amqp_qos(conn, pi_effective_prefetch()) &&
@@ -327,6 +335,7 @@ try_broker(PiLink *link, int i, char *why, size_t size)
 	char		name[NAMEDATALEN + 64];
 	char		reason[1024];
 
+	link->missing = false;
 	if (!pi_broker_target(i, &target, &error))
 	{
 		strlcpy(why, error.text, size);
@@ -338,6 +347,7 @@ try_broker(PiLink *link, int i, char *why, size_t size)
 	snprintf(name, sizeof(name), "profimport %s worker %d %s", pi_database,
 			 pi_my_worker + 1, purpose(link));
 	pi_broker_options(&options, name);
+	options.yield_to_reload = true;
 	link->conn = pi_amqp_open(&target, &options, &error);
 	explicit_bzero(&target, sizeof(target));
 	if (link->conn == NULL)
@@ -346,7 +356,7 @@ try_broker(PiLink *link, int i, char *why, size_t size)
 		return false;
 	}
 	link->opened_at = GetCurrentTimestamp();
-	if (set_up(link, link->conn, reason, sizeof(reason)))
+	if (set_up(link, reason, sizeof(reason)))
 		return true;
 	snprintf(why, size, "%s: %s", link->broker, reason);
 	pi_link_close(link);
@@ -368,11 +378,19 @@ pi_link_open(PiLink *link)
 	}
 	for (int i = 0; i < n; i++)
 	{
-		if (!try_broker(link, i, why, sizeof(why)))
-			continue;
-		link->ready = true;
-		link->retry_at = 0;
-		return true;
+		if (try_broker(link, i, why, sizeof(why)))
+		{
+			link->ready = true;
+			link->retry_at = 0;
+			return true;
+		}
+
+		/* it may have been given up for the sake of other settings */
+		if (ConfigReloadPending)
+		{
+			link->retry_at = 0;
+			return false;
+		}
 	}
 	report(link, why, false);
 	retry_later(link);

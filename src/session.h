@@ -28,6 +28,7 @@ typedef struct PiLink
 	PiBackoff	backoff;
 	bool		ready;			/* the queues are there */
 	int			distrusted;		/* times in a row, nothing having worked since */
+	bool		missing;		/* one is not, and must not be declared */
 	char		broker[768];	/* described, without password */
 	char		reported[1024]; /* last failure logged */
 } PiLink;

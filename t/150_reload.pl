@@ -4,6 +4,7 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use IO::Socket::INET;
 use ProfImport::Test;
 
 my $broker = ProfImport::Broker->shared;
@@ -69,6 +70,18 @@ like($node->worker->{broker}, qr{/reload2}, 'stat_worker names it');
 unlike($node->worker->{broker}, qr/guest:guest/, 'without password');
 $node->set('profimport.amqp_url' => $broker->url($vhost));
 imports('first virtual host again');
+
+# ---- while it connects to somebody who says nothing
+
+{
+	my $mute = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', LocalPort => 0) or die "no port: $@";
+
+	$node->set('profimport.connect_timeout' => '5min', 'profimport.amqp_url' => 'amqp://127.0.0.1:' . $mute->sockport);
+	$node->wait_state('connecting');
+	$mute->accept;
+	$node->set('profimport.connect_timeout' => undef, 'profimport.amqp_url' => $broker->url($vhost));
+	imports('an attempt to connect is given up for other settings');
+}
 
 # ---- prefetch and sizes
 
@@ -161,7 +174,7 @@ $node->set(
 	'profimport.queue_type' => undef,
 	'profimport.import_queue' => 'nobody made it',
 	'profimport.result_queue' => undef);
-$node->wait_state('backoff');
+$node->wait_state('error');
 like($node->worker->{last_error}, qr/"nobody made it" does not exist/, 'declare_queues off: a missing queue is an error');
 ok(!$amqp->exists('nobody made it'), 'and not declared');
 $amqp->declare('nobody made it');

@@ -106,12 +106,16 @@ like($check->{detail}, qr/another TTL.*60000/, 'another TTL: with the value');
 $node->set('profimport.declare_queues' => 'off');
 $amqp->delete('database_import');
 last_error('declare_queues = off: a missing queue is an error', qr/queue "database_import" does not exist, and profimport.declare_queues is off/);
-isnt($node->worker->{state}, 'idle', 'declare_queues = off: not idle');
-note 'state: ' . $node->worker->{state};
+ok($node->wait_state('error'), 'declare_queues = off: the state says error');
 is(check('import_queue')->{ok}, json_false, 'declare_queues = off: check() says so');
 ok(!$amqp->exists('database_import'), 'declare_queues = off: not declared');
 $amqp->declare('database_import');
 imports('declare_queues = off: recovers when the queue appears');
+$amqp->delete('database_import_result');
+publish();
+ok($node->wait_state('error'), 'declare_queues = off: so it does without a result queue');
+$amqp->declare('database_import_result');
+is(($amqp->results(1))[0]{correlation_id}, $number, 'declare_queues = off: the result arrives when the queue appears');
 
 # ---- a password that is not right yet
 
