@@ -6,6 +6,7 @@
 #   make test            every suite, on servers of its own; TESTS="matching 010_life.pl" picks some
 #   make installcheck    the same suites against what is installed, as PostgreSQL's own extensions do (not as root)
 #   make valgrind        the SQL tests on a server under valgrind (slow; needs valgrind)
+#   make soak            faults at random under load; MINUTES=n, SEED=s
 #   make bench           the numbers
 #   make lint indent     static checks; core's layout of the C files
 #   make deb             Debian package of it; says where it lies
@@ -15,7 +16,7 @@
 # WITH_TLS=no (after "make clean") builds without OpenSSL: amqps:// is then refused.  "make -f DIR/Makefile VPATH=DIR"
 # builds outside of the tree.
 #
-# demo, test and bench need no "make install": they build in a copy of this tree and
+# demo, test, soak and bench need no "make install": they build in a copy of this tree and
 # install into a private copy of the PostgreSQL installation (see t/sandbox).
 
 # In front of what lies in the tree, when the build does not.
@@ -189,7 +190,7 @@ sql/profimport--$(EXTVERSION).sql: $(addprefix $(from),$(EXT_SQL) sql/ext profim
 	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$(from)$$f" || exit 1; done; \
 	 } >$@.tmp && mv $@.tmp $@
 
-.PHONY: deps demo test valgrind bench lint indent deb dist
+.PHONY: deps demo test soak valgrind bench lint indent deb dist
 
 deps:
 	@.ci/deps
@@ -198,6 +199,9 @@ SANDBOX = PG_CONFIG='$(PG_CONFIG)' exec t/sandbox
 
 test: deps
 	@$(SANDBOX) t/suites $(TESTS)
+
+soak: deps
+	@$(SANDBOX) t/soak $(or $(MINUTES),10) $(SEED)
 
 valgrind: deps
 	@$(SANDBOX) t/valgrind $(TESTS)

@@ -77,6 +77,14 @@ Waits until the alarm is there, or gone.
 Closes, as an operator would, the virtual host's connections whose name (the client's
 C<connection_name>) matches the pattern (default: all but those of ProfImport::Amqp); returns how many.
 
+=item $broker->close_channels($vhost, $pattern)
+
+Closes the channels of such connections, with PRECONDITION_FAILED, and leaves the connections open.
+
+=item $broker->delete_queue($vhost, $queue)
+
+Whatever is in it, and whoever consumes from it: consumers are cancelled.
+
 =item $broker->connections($vhost), ->queues($vhost), ->consumers($vhost), ->channels($vhost)
 
 Lists of hashes as rabbitmqctl's JSON has them, for example
@@ -457,8 +465,8 @@ sub change_password
 {
 	my ($self, $name, $password) = @_;
 
-	$self->ctl('change_password', $name, $password);
-	return;
+	return $self->erl('rabbit_auth_backend_internal:change_password('
+		  . _binary($name) . ', ' . _binary($password) . ', <<"test">>)');
 }
 
 sub running_nodes
@@ -517,6 +525,31 @@ sub close_connections
 		  . " length([rabbit_networking:close_connection(proplists:get_value(pid, I), \"closed by a test\")"
 		  . " || I <- rabbit_networking:connection_info_all([pid, vhost, client_properties]),"
 		  . " proplists:get_value(vhost, I) =:= $name, re:run(F(I), $re) =/= nomatch])");
+}
+
+sub close_channels
+{
+	my ($self, $vhost, $pattern) = @_;
+	my $name = _binary($vhost);
+
+	$pattern //= '^(?!profimport-test)';
+	my $re = _binary($pattern);
+
+	# What a broker says of a consumer that keeps deliveries for too long.
+	return $self->erl("F = fun(I) -> lists:foldl(fun({<<\"connection_name\">>, _, N}, _) -> N; (_, N) -> N end,"
+		  . " <<>>, proplists:get_value(client_properties, I)) end,"
+		  . " Pids = [proplists:get_value(pid, I) || I <- rabbit_networking:connection_info_all([pid, vhost, client_properties]),"
+		  . " proplists:get_value(vhost, I) =:= $name, re:run(F(I), $re) =/= nomatch],"
+		  . " length([exit(proplists:get_value(pid, C), {amqp_error, precondition_failed, \"closed by a test\", none})"
+		  . " || C <- rabbit_channel:info_all([pid, connection]), lists:member(proplists:get_value(connection, C), Pids)])");
+}
+
+sub delete_queue
+{
+	my ($self, $vhost, $queue) = @_;
+	my $resource = 'rabbit_misc:r(' . _binary($vhost) . ', queue, ' . _binary($queue) . ')';
+
+	return $self->erl("case rabbit_amqqueue:lookup($resource) of {ok, Q} -> rabbit_amqqueue:delete(Q, false, false, <<\"test\">>), 1; _ -> 0 end");
 }
 
 sub connections
