@@ -75,6 +75,7 @@ OBJS = \
 	src/receive.o \
 	src/repeats.o \
 	src/result.o \
+	src/row.o \
 	src/scan.o \
 	src/session.o \
 	src/settings.o \

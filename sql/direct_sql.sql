@@ -213,3 +213,19 @@ UPDATE profimport.subscription SET status = 2 WHERE profile_id = 'overtaken';
 \set VERBOSITY terse
 DROP TRIGGER zzz_late ON profimport.profile;
 DROP TRIGGER zzz_late ON profimport.subscription;
+
+--
+-- columns that a user has added are left alone; a table with other columns is none of ours
+--
+ALTER TABLE profimport.subscription ADD COLUMN mine text DEFAULT 'd', ADD COLUMN more int;
+ALTER TABLE profimport.profile ADD COLUMN mine text NOT NULL DEFAULT 'd', ADD COLUMN dropped int;
+ALTER TABLE profimport.profile DROP COLUMN dropped;
+INSERT INTO profimport.profile (account_id, db_id, profile_id, email, data, mine) VALUES (1, 1, 'added', ' added@x.io', '{"n": "3"}', 'm') RETURNING email, data, mine;
+INSERT INTO profimport.subscription (account_id, db_id, profile_id, resource_id, channel, contact, more) VALUES (1, 1, 'added', 10, 'sms', '+1 0000044', 4) RETURNING contact, mine, more;
+SELECT t.imp('{"email": "added@x.io", "data": {"n": 4, "subscriptions": [{"resource_id": 10, "channel": "sms", "phone": "+10000044", "status": 1}]}}');
+SELECT p.data, p.mine, s.status, s.mine, s.more FROM profimport.profile p JOIN profimport.subscription s USING (profile_id) WHERE profile_id = 'added';
+ALTER TABLE profimport.subscription DROP COLUMN mine, DROP COLUMN more;
+ALTER TABLE profimport.profile DROP COLUMN mine;
+CREATE TABLE t.wide (account_id int, db_id int, profile_id int);
+CREATE TRIGGER wide BEFORE INSERT ON t.wide FOR EACH ROW EXECUTE FUNCTION profimport.profile_check();
+SELECT t.err('INSERT INTO t.wide VALUES (1, 1, 1)');

@@ -298,7 +298,8 @@ run_with_snapshot(Statement *st, Datum *args, const char *nulls, long limit,
 
 	/*
 	 * A rule of the user put something, or nothing, in its place.  A plan of
-	 * nothing depends on no table, so nobody would tell when the rule is gone.
+	 * nothing depends on no table, so nobody would tell when the rule is
+	 * gone.
 	 */
 	if (rc == SPI_OK_REWRITTEN)
 	{

@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "merge.h"
 #include "profile_id.h"
+#include "row.h"
 #include "store.h"
 #include "subscriptions.h"
 
@@ -61,175 +62,16 @@ enum
 	S_CUSTOM_FIELDS, S_CATS, S_CREATED_AT, S_UPDATED_AT, S_END
 };
 
-#define MAX_COLUMNS 15
-
-/* The BEFORE trigger of both tables; see sql/ext/30_profile.sql. */
-#define CHECK_TRIGGER "zz_profimport_check"
-
-/* A row taken apart, and put together again if something was normalised. */
-typedef struct Row
-{
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	Datum		values[MAX_COLUMNS + 1];
-	bool		nulls[MAX_COLUMNS + 1];
-	bool		replaced[MAX_COLUMNS + 1];
-	bool		any_replaced;
-} Row;
-
-static void
-take_apart(Relation rel, HeapTuple tuple, Row *row)
-{
-	memset(row, 0, sizeof(*row));
-	row->desc = RelationGetDescr(rel);
-	row->tuple = tuple;
-	heap_deform_tuple(tuple, row->desc, &row->values[1], &row->nulls[1]);
-}
-
-static void
-replace(Row *row, int col, Datum value, bool isnull)
-{
-	row->values[col] = value;
-	row->nulls[col] = isnull;
-	row->replaced[col] = true;
-	row->any_replaced = true;
-}
-
-static HeapTuple
-put_together(Row *row)
-{
-	if (!row->any_replaced)
-		return row->tuple;
-	return heap_modify_tuple(row->tuple, row->desc, &row->values[1], &row->nulls[1],
-							 &row->replaced[1]);
-}
-
-static char *
-text_at(const Row *row, int col)
-{
-	return row->nulls[col] ? NULL : TextDatumGetCString(row->values[col]);
-}
-
-static bool
-same(const Row *a, const Row *b, int col)
-{
-	Form_pg_attribute att = TupleDescAttr(a->desc, col - 1);
-
-	if (a->nulls[col] || b->nulls[col])
-		return a->nulls[col] && b->nulls[col];
-	return datum_image_eq(a->values[col], b->values[col], att->attbyval, att->attlen);
-}
-
-static void
-violation_hint(Relation rel, const char *column, const char *detail, const char *hint)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_CHECK_VIOLATION),
-			 errmsg("column \"%s\" of table \"%s\" does not accept this value",
-					column, RelationGetRelationName(rel)),
-			 errdetail_internal("%s", detail),
-			 hint ? errhint("%s", hint) : 0,
-			 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
-			 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
-			 err_generic_string(PG_DIAG_COLUMN_NAME, column),
-			 err_generic_string(PG_DIAG_CONSTRAINT_NAME, CHECK_TRIGGER)));
-}
-
-/* Why a value is not valid, as a sentence of its own. */
-static char *
-sentence(const char *why)
-{
-	char	   *s = psprintf("%s.", why);
-
-	s[0] = pg_toupper((unsigned char) s[0]);
-	return s;
-}
-
-static void
-violation(Relation rel, const char *column, const char *detail)
-{
-	violation_hint(rel, column, detail, NULL);
-}
-
-/* Values of NOT NULL columns are looked at before the constraint is. */
-static bool
-lacks_required_column(Relation rel, const Row *row, const int *except, int nexcept)
-{
-	for (int i = 1; i <= row->desc->natts; i++)
-	{
-		bool		excepted = false;
-
-		for (int j = 0; j < nexcept; j++)
-			excepted |= except[j] == i;
-		if (!excepted && row->nulls[i] && TupleDescAttr(row->desc, i - 1)->attnotnull)
-			return true;		/* the constraint says it better */
-	}
-	return false;
-}
-
-/* Are there row triggers that may change what the engine wrote? */
-static bool
-others_before(Relation rel, const char *own)
-{
-	TriggerDesc *td = rel->trigdesc;
-
-	for (int i = 0; i < td->numtriggers; i++)
-		if (TRIGGER_FOR_ROW(td->triggers[i].tgtype) &&
-			TRIGGER_FOR_BEFORE(td->triggers[i].tgtype) &&
-			strcmp(td->triggers[i].tgname, own) != 0)
-			return true;
-	return false;
-}
-
-/*
- * A BEFORE trigger whose name sorts after our check sees what that has
- * normalised, and may change it again.  The name of such a trigger, or NULL.
- */
-static const char *
-later_trigger(Relation rel)
-{
-	TriggerDesc *td = rel->trigdesc;
-
-	for (int i = 0; i < td->numtriggers; i++)
-		if (TRIGGER_FOR_ROW(td->triggers[i].tgtype) &&
-			TRIGGER_FOR_BEFORE(td->triggers[i].tgtype) &&
-			!TRIGGER_FOR_DELETE(td->triggers[i].tgtype) &&
-			strcmp(td->triggers[i].tgname, CHECK_TRIGGER) > 0)
-			return td->triggers[i].tgname;
-	return NULL;
-}
-
-/* What became of the row after the check is not as it would be normalised. */
-static void
-refuse_overtaking(Relation rel, const Row *row, const char *trigger)
-{
-	for (int i = 1; i <= row->desc->natts; i++)
-		if (row->replaced[i])
-			ereport(ERROR,
-					(errcode(ERRCODE_CHECK_VIOLATION),
-					 errmsg("column \"%s\" of table \"%s\" was changed after it was checked",
-							NameStr(TupleDescAttr(row->desc, i - 1)->attname),
-							RelationGetRelationName(rel)),
-					 errdetail("Trigger \"%s\" runs after \"%s\" and stores a value that is not normalised.",
-							   trigger, CHECK_TRIGGER),
-					 errhint("Give the trigger a name that sorts before \"%s\".",
-							 CHECK_TRIGGER),
-					 err_generic_string(PG_DIAG_SCHEMA_NAME, "profimport"),
-					 err_generic_string(PG_DIAG_TABLE_NAME, RelationGetRelationName(rel)),
-					 err_generic_string(PG_DIAG_CONSTRAINT_NAME, CHECK_TRIGGER)));
-}
-
-static TriggerData *
-called_as_row_trigger(FunctionCallInfo fcinfo, const char *name)
-{
-	TriggerData *td = (TriggerData *) fcinfo->context;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(td->tg_event))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function \"%s\" was not called as a row trigger", name)));
-	return td;
-}
+/* Their types, by which a table is known to be one of the two. */
+static const Oid profile_types[] = {
+	INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTARRAYOID, JSONBOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID
+};
+static const Oid subscription_types[] = {
+	INT4OID, INT4OID, TEXTOID, INT8OID, INT4OID, TEXTOID, TEXTOID, TEXTOID,
+	JSONBOID, INT4OID, INT4OID, JSONBOID, TEXTARRAYOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID
+};
 
 /*
  * Outside of a batch there is none of pi_store_begin()'s locks, but the
@@ -249,7 +91,7 @@ static void
 need_object(Relation rel, const char *column, Jsonb *object)
 {
 	if (!JB_ROOT_IS_OBJECT(object))
-		violation(rel, column, "A JSON object is expected.");
+		pi_row_violation(rel, column, "A JSON object is expected.");
 }
 
 /*
@@ -283,22 +125,22 @@ check_object(Relation rel, const char *column, Jsonb *object, const PiDatabase *
 		f = db ? pi_config_field(db, key.val.string.val, key.val.string.len) :
 			pi_declared_field(fields, nfields, key.val.string.val, key.val.string.len);
 		if (f == NULL)
-			violation_hint(rel, column,
-						   psprintf("Field \"%s\" is not declared.",
-									pnstrdup(key.val.string.val, key.val.string.len)),
-						   db ? "Declare it in profimport.field." : "Declare it in profimport.resource_field.");
+			pi_row_violation_hint(rel, column,
+								  psprintf("Field \"%s\" is not declared.",
+										   pnstrdup(key.val.string.val, key.val.string.len)),
+								  db ? "Declare it in profimport.field." : "Declare it in profimport.resource_field.");
 		if (f->type == PI_TYPE_EMAIL || f->type == PI_TYPE_PHONES)
-			violation_hint(rel, column,
-						   psprintf("Field \"%s\" is a column of its own.", f->name),
-						   "Write it to the column.");
+			pi_row_violation_hint(rel, column,
+								  psprintf("Field \"%s\" is a column of its own.", f->name),
+								  "Write it to the column.");
 		if (v.type == jbvNull)
 		{
 			changed = true;
 			continue;
 		}
 		if (!pi_convert(f, &v, &out, &why))
-			violation(rel, column,
-					  psprintf("Field \"%s\" does not accept this value: %s.", f->name, why));
+			pi_row_violation(rel, column,
+							 psprintf("Field \"%s\" does not accept this value: %s.", f->name, why));
 		changed |= !pi_value_equal(&v, &out);
 		pushJsonbValue(&state, WJB_KEY, &key);
 		pushJsonbValue(&state, WJB_VALUE, &out);
@@ -315,13 +157,13 @@ check_required(Relation rel, const char *column, const PiFieldDef *fields, int n
 	for (int i = 0; i < nfields; i++)
 		if (fields[i].required && pi_stored_value(now, &fields[i]) == NULL &&
 			(before == NULL || pi_stored_value(before, &fields[i]) != NULL))
-			violation(rel, column, psprintf("Field \"%s\" is required.", fields[i].name));
+			pi_row_violation(rel, column, psprintf("Field \"%s\" is required.", fields[i].name));
 }
 
 /* ---- profile ---------------------------------------------------------------------- */
 
 static void
-check_phones(Relation rel, Row *row)
+check_phones(Relation rel, PiRow *row)
 {
 	static const char *const name = "phones";
 	const PiFieldDef *f = pi_standard_field(name, strlen(name));
@@ -333,15 +175,15 @@ check_phones(Relation rel, Row *row)
 		return;
 	pi_array_to_texts(row->values[P_PHONES], &in);
 	if (!pi_convert(f, &in, &out, &why))
-		violation(rel, name, sentence(why));
+		pi_row_violation(rel, name, pi_sentence(why));
 	if (!pi_value_equal(&in, &out))
-		replace(row, P_PHONES, pi_texts_to_array(&out), false);
+		pi_row_replace(row, P_PHONES, pi_texts_to_array(&out), false);
 }
 
 static void
-check_email(Relation rel, Row *row)
+check_email(Relation rel, PiRow *row)
 {
-	char	   *email = text_at(row, P_EMAIL);
+	char	   *email = pi_row_text(row, P_EMAIL);
 	char	   *normal;
 	bool		empty;
 	const char *why;
@@ -350,14 +192,14 @@ check_email(Relation rel, Row *row)
 		return;
 	normal = pi_normalize_email(email, strlen(email), &empty, &why);
 	if (normal == NULL)
-		violation(rel, "email", sentence(why));
+		pi_row_violation(rel, "email", pi_sentence(why));
 	if (strcmp(email, normal) != 0)
-		replace(row, P_EMAIL, CStringGetTextDatum(normal), false);
+		pi_row_replace(row, P_EMAIL, CStringGetTextDatum(normal), false);
 }
 
 /* Checks and normalises a row; old is what it replaces, or NULL. */
 static void
-check_profile_row(Relation rel, Row *row, const Row *old)
+check_profile_row(Relation rel, PiRow *row, const PiRow *old)
 {
 	const PiDatabase *db;
 	Jsonb	   *data;
@@ -380,55 +222,44 @@ check_profile_row(Relation rel, Row *row, const Row *old)
 		char		id[PI_PROFILE_ID_LEN + 1];
 
 		pi_make_profile_id(id);
-		replace(row, P_PROFILE_ID, CStringGetTextDatum(id), false);
+		pi_row_replace(row, P_PROFILE_ID, CStringGetTextDatum(id), false);
 	}
 	else
 	{
-		char	   *id = text_at(row, P_PROFILE_ID);
+		char	   *id = pi_row_text(row, P_PROFILE_ID);
 
 		if (pi_is_blank(id, strlen(id)) || strlen(id) > 255)
-			violation(rel, "profile_id", "An id of 1 to 255 bytes that is not blank is expected.");
+			pi_row_violation(rel, "profile_id", "An id of 1 to 255 bytes that is not blank is expected.");
 	}
 	check_email(rel, row);
 	check_phones(rel, row);
 	data = DatumGetJsonbP(row->values[P_DATA]);
 	checked = check_object(rel, "data", data, db, NULL, 0);
 	if (checked != data)
-		replace(row, P_DATA, JsonbPGetDatum(checked), false);
+		pi_row_replace(row, P_DATA, JsonbPGetDatum(checked), false);
 	check_required(rel, "data", db->fields, db->nfields, checked,
 				   old ? DatumGetJsonbP(old->values[P_DATA]) : NULL);
 	if (old != NULL && row->nulls[P_EMAIL] && !old->nulls[P_EMAIL])
-		violation(rel, "email", "A profile's email can be replaced, but not unset.");
-}
-
-/* Sets updated_at if one of the columns before "end" has changed. */
-static void
-touch(Row *row, const Row *old, int end, int updated_at)
-{
-	for (int col = 1; col < end; col++)
-		if (!same(row, old, col))
-		{
-			replace(row, updated_at,
-					TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), false);
-			break;
-		}
+		pi_row_violation(rel, "email", "A profile's email can be replaced, but not unset.");
 }
 
 Datum
 pi_profile_check(PG_FUNCTION_ARGS)
 {
-	TriggerData *td = called_as_row_trigger(fcinfo, "profile_check");
+	TriggerData *td = pi_called_as_row_trigger(fcinfo, "profile_check",
+											   profile_types,
+											   lengthof(profile_types));
 	Relation	rel = td->tg_relation;
 	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
 	static const int generated[] = {P_PROFILE_ID};
-	Row			row;
-	Row			old;
+	PiRow		row;
+	PiRow		old;
 
-	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
+	if (pi_fired_by_engine() && !pi_others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
 
-	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
-	if (lacks_required_column(rel, &row, generated, 1))
+	pi_row_take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
+	if (pi_row_lacks_required(rel, &row, generated, 1))
 		return PointerGetDatum(row.tuple);
 	if (pi_restoring() && !row.nulls[P_PROFILE_ID])
 	{
@@ -437,11 +268,11 @@ pi_profile_check(PG_FUNCTION_ARGS)
 	}
 	refresh_configuration();
 	if (update)
-		take_apart(rel, td->tg_trigtuple, &old);
+		pi_row_take_apart(rel, td->tg_trigtuple, &old);
 	check_profile_row(rel, &row, update ? &old : NULL);
 	if (update && !pi_fired_by_engine())
-		touch(&row, &old, P_CREATED_AT, P_UPDATED_AT);
-	return PointerGetDatum(put_together(&row));
+		pi_row_touch(&row, &old, P_CREATED_AT, P_UPDATED_AT);
+	return PointerGetDatum(pi_row_put_together(&row));
 }
 
 /* What a profile is matched by. */
@@ -468,7 +299,7 @@ add_keys(Key *keys, int *n, const PiFieldDef *field, PiType type, const JsonbVal
 }
 
 static Key *
-profile_keys(const Row *row, const PiDatabase *db, int *n)
+profile_keys(const PiRow *row, const PiDatabase *db, int *n)
 {
 	Key		   *keys = NULL;
 
@@ -504,12 +335,14 @@ has_key(const Key *keys, int n, const Key *k)
 Datum
 pi_profile_index(PG_FUNCTION_ARGS)
 {
-	TriggerData *td = called_as_row_trigger(fcinfo, "profile_index");
+	TriggerData *td = pi_called_as_row_trigger(fcinfo, "profile_index",
+											   profile_types,
+											   lengthof(profile_types));
 	Relation	rel = td->tg_relation;
 	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
 	bool		deleted = TRIGGER_FIRED_BY_DELETE(td->tg_event);
-	Row			now;
-	Row			old;
+	PiRow		now;
+	PiRow		old;
 	Key		   *added = NULL;
 	Key		   *gone = NULL;
 	int			nadded = 0;
@@ -517,21 +350,21 @@ pi_profile_index(PG_FUNCTION_ARGS)
 	bool		moved;
 	const char *later;
 
-	take_apart(rel, td->tg_trigtuple, &old);
+	pi_row_take_apart(rel, td->tg_trigtuple, &old);
 	if (update)
-		take_apart(rel, td->tg_newtuple, &now);
+		pi_row_take_apart(rel, td->tg_newtuple, &now);
 	else
 		now = old;
 
-	moved = update && !(same(&now, &old, P_ACCOUNT_ID) && same(&now, &old, P_DB_ID) &&
-						same(&now, &old, P_PROFILE_ID));
+	moved = update && !(pi_row_same(&now, &old, P_ACCOUNT_ID) && pi_row_same(&now, &old, P_DB_ID) &&
+						pi_row_same(&now, &old, P_PROFILE_ID));
 	refresh_configuration();
-	if (!deleted && (later = later_trigger(rel)) != NULL && !pi_restoring())
+	if (!deleted && (later = pi_later_trigger(rel)) != NULL && !pi_restoring())
 	{
-		Row			stored = now;
+		PiRow		stored = now;
 
 		check_profile_row(rel, &stored, update ? &old : NULL);
-		refuse_overtaking(rel, &stored, later);
+		pi_row_refuse_overtaking(rel, &stored, later);
 	}
 	if (update || deleted)
 		gone = profile_keys(&old, pi_config_database(DatumGetInt32(old.values[P_ACCOUNT_ID]),
@@ -546,23 +379,23 @@ pi_profile_index(PG_FUNCTION_ARGS)
 	if (deleted)
 		pi_delete_subscriptions(DatumGetInt32(old.values[P_ACCOUNT_ID]),
 								DatumGetInt32(old.values[P_DB_ID]),
-								text_at(&old, P_PROFILE_ID));
+								pi_row_text(&old, P_PROFILE_ID));
 	else if (moved)
 		pi_move_subscriptions(DatumGetInt32(old.values[P_ACCOUNT_ID]),
 							  DatumGetInt32(old.values[P_DB_ID]),
-							  text_at(&old, P_PROFILE_ID),
+							  pi_row_text(&old, P_PROFILE_ID),
 							  DatumGetInt32(now.values[P_ACCOUNT_ID]),
 							  DatumGetInt32(now.values[P_DB_ID]),
-							  text_at(&now, P_PROFILE_ID));
+							  pi_row_text(&now, P_PROFILE_ID));
 	for (int i = 0; i < ngone; i++)
 		if (moved || !has_key(added, nadded, &gone[i]))
 			pi_write_profile_keys(false, DatumGetInt32(old.values[P_ACCOUNT_ID]),
-								  DatumGetInt32(old.values[P_DB_ID]), text_at(&old, P_PROFILE_ID),
+								  DatumGetInt32(old.values[P_DB_ID]), pi_row_text(&old, P_PROFILE_ID),
 								  gone[i].field->name, false, gone[i].key);
 	for (int i = 0; i < nadded; i++)
 		if (moved || !has_key(gone, ngone, &added[i]))
 			pi_write_profile_keys(true, DatumGetInt32(now.values[P_ACCOUNT_ID]),
-								  DatumGetInt32(now.values[P_DB_ID]), text_at(&now, P_PROFILE_ID),
+								  DatumGetInt32(now.values[P_DB_ID]), pi_row_text(&now, P_PROFILE_ID),
 								  added[i].field->name, added[i].field->is_unique, added[i].key);
 	SPI_finish();
 	return PointerGetDatum(NULL);
@@ -572,9 +405,9 @@ pi_profile_index(PG_FUNCTION_ARGS)
 
 /* The contact columns by channel; see SPEC.md section 5. */
 static void
-check_contact(Relation rel, Row *row, const char *channel)
+check_contact(Relation rel, PiRow *row, const char *channel)
 {
-	char	   *contact = text_at(row, S_CONTACT);
+	char	   *contact = pi_row_text(row, S_CONTACT);
 	char	   *normal = contact;
 	bool		is_push = strcmp(channel, "push") == 0;
 	bool		is_bot = strcmp(channel, "telegram_bot") == 0;
@@ -584,40 +417,40 @@ check_contact(Relation rel, Row *row, const char *channel)
 	if (is_bot)
 	{
 		if (contact != NULL)
-			violation(rel, "contact", "Channel telegram_bot has its contact in cc_data.");
+			pi_row_violation(rel, "contact", "Channel telegram_bot has its contact in cc_data.");
 		if (row->nulls[S_CC_DATA] ||
 			!JB_ROOT_IS_OBJECT(DatumGetJsonbP(row->values[S_CC_DATA])) ||
 			JB_ROOT_COUNT(DatumGetJsonbP(row->values[S_CC_DATA])) == 0)
-			violation(rel, "cc_data", "A JSON object that is not empty is expected.");
+			pi_row_violation(rel, "cc_data", "A JSON object that is not empty is expected.");
 	}
 	else
 	{
 		if (!row->nulls[S_CC_DATA])
-			violation(rel, "cc_data", "Only channel telegram_bot has cc_data.");
+			pi_row_violation(rel, "cc_data", "Only channel telegram_bot has cc_data.");
 		if (contact == NULL || pi_is_blank(contact, strlen(contact)))
-			violation(rel, "contact", "The contact is missing.");
+			pi_row_violation(rel, "contact", "The contact is missing.");
 		if (strcmp(channel, "email") == 0)
 			normal = pi_normalize_email(contact, strlen(contact), &empty, &why);
 		else if (!is_push)
 			normal = pi_normalize_phone(contact, strlen(contact), &empty, &why);
 		if (normal == NULL)
-			violation(rel, "contact", sentence(why));
+			pi_row_violation(rel, "contact", pi_sentence(why));
 		if (strcmp(contact, normal) != 0)
-			replace(row, S_CONTACT, CStringGetTextDatum(normal), false);
+			pi_row_replace(row, S_CONTACT, CStringGetTextDatum(normal), false);
 	}
 	if (is_push)
 	{
-		char	   *provider = text_at(row, S_PROVIDER);
+		char	   *provider = pi_row_text(row, S_PROVIDER);
 
 		if (provider == NULL || pi_is_blank(provider, strlen(provider)))
-			violation(rel, "provider", "Channel push needs a provider.");
+			pi_row_violation(rel, "provider", "Channel push needs a provider.");
 	}
 	else if (!row->nulls[S_PROVIDER])
-		violation(rel, "provider", "Only channel push has a provider.");
+		pi_row_violation(rel, "provider", "Only channel push has a provider.");
 }
 
 static void
-check_cats(Relation rel, Row *row, const PiResource *resource)
+check_cats(Relation rel, PiRow *row, const PiResource *resource)
 {
 	JsonbValue	cats;
 	int			nkept = 0;
@@ -632,7 +465,7 @@ check_cats(Relation rel, Row *row, const PiResource *resource)
 		for (int j = 0; c->type == jbvString && j < resource->ncats && !known; j++)
 			known = strcmp(resource->cats[j], c->val.string.val) == 0;
 		if (!known)
-			violation(rel, "cats", "The resource has no such category.");
+			pi_row_violation(rel, "cats", "The resource has no such category.");
 		for (int j = 0; j < nkept && !repeated; j++)
 			repeated = strcmp(cats.val.array.elems[j].val.string.val,
 							  c->val.string.val) == 0;
@@ -642,15 +475,15 @@ check_cats(Relation rel, Row *row, const PiResource *resource)
 	if (nkept == cats.val.array.nElems)
 		return;
 	cats.val.array.nElems = nkept;
-	replace(row, S_CATS, pi_texts_to_array(&cats), false);
+	pi_row_replace(row, S_CATS, pi_texts_to_array(&cats), false);
 }
 
 static void
-check_profile(const Row *row)
+check_profile(const PiRow *row)
 {
 	int			account_id = DatumGetInt32(row->values[S_ACCOUNT_ID]);
 	int			db_id = DatumGetInt32(row->values[S_DB_ID]);
-	char	   *profile_id = text_at(row, S_PROFILE_ID);
+	char	   *profile_id = pi_row_text(row, S_PROFILE_ID);
 	bool		found;
 
 	SPI_connect();
@@ -669,7 +502,7 @@ check_profile(const Row *row)
 
 /* The same for a row of subscription. */
 static void
-check_subscription_row(Relation rel, Row *row, const Row *old)
+check_subscription_row(Relation rel, PiRow *row, const PiRow *old)
 {
 	const PiDatabase *db;
 	const PiResource *resource;
@@ -695,19 +528,19 @@ check_subscription_row(Relation rel, Row *row, const Row *old)
 				 err_generic_string(PG_DIAG_TABLE_NAME, "subscription"),
 				 err_generic_string(PG_DIAG_CONSTRAINT_NAME, "subscription_resource_fkey")));
 	check_profile(row);
-	name = text_at(row, S_CHANNEL);
+	name = pi_row_text(row, S_CHANNEL);
 	channel = pi_channel(name, strlen(name));
 	if (channel == NULL)
-		violation(rel, "channel", "It is none of the known channels.");
+		pi_row_violation(rel, "channel", "It is none of the known channels.");
 	check_contact(rel, row, channel);
 	n = DatumGetInt32(row->values[S_STATUS]);
 	if (n < 0 || n > 6)
-		violation(rel, "status", "A status from 0 to 6 is expected.");
+		pi_row_violation(rel, "status", "A status from 0 to 6 is expected.");
 	check_cats(rel, row, resource);
 	fields = DatumGetJsonbP(row->values[S_CUSTOM_FIELDS]);
 	checked = check_object(rel, "custom_fields", fields, NULL, resource->fields, resource->nfields);
 	if (checked != fields)
-		replace(row, S_CUSTOM_FIELDS, JsonbPGetDatum(checked), false);
+		pi_row_replace(row, S_CUSTOM_FIELDS, JsonbPGetDatum(checked), false);
 	check_required(rel, "custom_fields", resource->fields, resource->nfields, checked,
 				   old ? DatumGetJsonbP(old->values[S_CUSTOM_FIELDS]) : NULL);
 }
@@ -715,17 +548,19 @@ check_subscription_row(Relation rel, Row *row, const Row *old)
 Datum
 pi_subscription_check(PG_FUNCTION_ARGS)
 {
-	TriggerData *td = called_as_row_trigger(fcinfo, "subscription_check");
+	TriggerData *td = pi_called_as_row_trigger(fcinfo, "subscription_check",
+											   subscription_types,
+											   lengthof(subscription_types));
 	Relation	rel = td->tg_relation;
 	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
-	Row			row;
-	Row			old;
+	PiRow		row;
+	PiRow		old;
 
-	if (pi_fired_by_engine() && !others_before(rel, td->tg_trigger->tgname))
+	if (pi_fired_by_engine() && !pi_others_before(rel, td->tg_trigger->tgname))
 		return PointerGetDatum(update ? td->tg_newtuple : td->tg_trigtuple);
 
-	take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
-	if (lacks_required_column(rel, &row, NULL, 0))
+	pi_row_take_apart(rel, update ? td->tg_newtuple : td->tg_trigtuple, &row);
+	if (pi_row_lacks_required(rel, &row, NULL, 0))
 		return PointerGetDatum(row.tuple);
 	if (pi_restoring())
 	{
@@ -734,15 +569,15 @@ pi_subscription_check(PG_FUNCTION_ARGS)
 	}
 	refresh_configuration();
 	if (update)
-		take_apart(rel, td->tg_trigtuple, &old);
+		pi_row_take_apart(rel, td->tg_trigtuple, &old);
 	check_subscription_row(rel, &row, update ? &old : NULL);
 	if (update && !pi_fired_by_engine())
-		touch(&row, &old, S_CREATED_AT, S_UPDATED_AT);
-	return PointerGetDatum(put_together(&row));
+		pi_row_touch(&row, &old, S_CREATED_AT, S_UPDATED_AT);
+	return PointerGetDatum(pi_row_put_together(&row));
 }
 
 static Key *
-subscription_keys(const Row *row, int *n)
+subscription_keys(const PiRow *row, int *n)
 {
 	const PiDatabase *db = pi_config_database(DatumGetInt32(row->values[S_ACCOUNT_ID]),
 											  DatumGetInt32(row->values[S_DB_ID]));
@@ -765,11 +600,13 @@ subscription_keys(const Row *row, int *n)
 Datum
 pi_subscription_index(PG_FUNCTION_ARGS)
 {
-	TriggerData *td = called_as_row_trigger(fcinfo, "subscription_index");
+	TriggerData *td = pi_called_as_row_trigger(fcinfo, "subscription_index",
+											   subscription_types,
+											   lengthof(subscription_types));
 	Relation	rel = td->tg_relation;
 	bool		update = TRIGGER_FIRED_BY_UPDATE(td->tg_event);
 	bool		deleted = TRIGGER_FIRED_BY_DELETE(td->tg_event);
-	Row			rows[2];		/* old and new */
+	PiRow		rows[2];		/* old and new */
 	Key		   *keys[2] = {NULL, NULL};
 	int			n[2] = {0, 0};
 	bool		moved = false;
@@ -778,20 +615,20 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 		S_ACCOUNT_ID, S_DB_ID, S_PROFILE_ID, S_SUBSCRIPTION_NO, S_RESOURCE_ID
 	};
 
-	take_apart(rel, td->tg_trigtuple, &rows[0]);
+	pi_row_take_apart(rel, td->tg_trigtuple, &rows[0]);
 	if (update)
-		take_apart(rel, td->tg_newtuple, &rows[1]);
+		pi_row_take_apart(rel, td->tg_newtuple, &rows[1]);
 	else
 		rows[1] = rows[0];
 	for (int i = 0; i < lengthof(identity); i++)
-		moved |= !same(&rows[0], &rows[1], identity[i]);
+		moved |= !pi_row_same(&rows[0], &rows[1], identity[i]);
 	refresh_configuration();
-	if (!deleted && (later = later_trigger(rel)) != NULL && !pi_restoring())
+	if (!deleted && (later = pi_later_trigger(rel)) != NULL && !pi_restoring())
 	{
-		Row			stored = rows[1];
+		PiRow		stored = rows[1];
 
 		check_subscription_row(rel, &stored, update ? &rows[0] : NULL);
-		refuse_overtaking(rel, &stored, later);
+		pi_row_refuse_overtaking(rel, &stored, later);
 	}
 	if (update || deleted)
 		keys[0] = subscription_keys(&rows[0], &n[0]);
@@ -803,14 +640,14 @@ pi_subscription_index(PG_FUNCTION_ARGS)
 	SPI_connect();
 	for (int which = 0; which < 2; which++)
 	{
-		const Row  *row = &rows[which];
+		const PiRow *row = &rows[which];
 
 		for (int i = 0; i < n[which]; i++)
 			if (moved || !has_key(keys[1 - which], n[1 - which], &keys[which][i]))
 				pi_write_subscription_keys(which == 1,
 										   DatumGetInt32(row->values[S_ACCOUNT_ID]),
 										   DatumGetInt32(row->values[S_DB_ID]),
-										   text_at(row, S_PROFILE_ID),
+										   pi_row_text(row, S_PROFILE_ID),
 										   DatumGetInt64(row->values[S_SUBSCRIPTION_NO]),
 										   DatumGetInt32(row->values[S_RESOURCE_ID]),
 										   keys[which][i].field->name, keys[which][i].key);
