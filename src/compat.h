@@ -32,6 +32,11 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
+/* names and numbers of a catalog's indexes are in the catalog's header since 14 */
+#if PG_VERSION_NUM < 140000
+#include "catalog/indexing.h"
+#endif
+
 /* varlena macros moved out of postgres.h in 16 */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"

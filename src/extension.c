@@ -17,6 +17,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/pg_extension.h"
+#include "compat.h"
 #include "engine.h"
 #include "settings.h"
 #include "shmem.h"

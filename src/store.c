@@ -36,7 +36,6 @@
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/pg_locale.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -427,7 +426,7 @@ pi_store_begin(void)
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
 	/* the context of errors is read for the function they come from */
-	if (strcmp(locale_messages, "C") != 0)
+	if (strcmp(GetConfigOption("lc_messages", false, false), "C") != 0)
 		(void) set_config_option("lc_messages", "C", PGC_SUSET, PGC_S_SESSION,
 								 GUC_ACTION_SAVE, true, 0, false);
 	pi_config_refresh();
