@@ -1,6 +1,39 @@
 -- From 1.0.0 to 1.1.0. Whoever changes sql/ext adds the same change here; t/180_upgrade.pl compares.
 \echo Use "ALTER EXTENSION profimport UPDATE TO '1.1.0'" to load this file. \quit
 
+-- ---- contacts whose provider holds a control character are told apart ----
+
+-- First, because it waits for the strongest lock.
+DROP INDEX profimport.subscription_contact_key;
+CREATE UNIQUE INDEX subscription_contact_key ON profimport.subscription
+	(md5(CASE WHEN channel = 'email' THEN lower(contact COLLATE "C")
+			WHEN channel = 'push' THEN ((octet_length(provider)::text || ':') || provider) || contact
+			WHEN channel = 'telegram_bot' THEN jsonb_hash_extended(cc_data, 0::bigint)::text
+			ELSE contact END),
+		profile_id, resource_id, channel, db_id, account_id);
+COMMENT ON INDEX profimport.subscription_contact_key IS
+	'contacts, for matching; a profile has one subscription per resource, channel and contact';
+
+-- ---- grant_worker() grants nothing to everybody ----
+
+CREATE OR REPLACE FUNCTION profimport.grant_worker(role name) RETURNS void
+	LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	p record;
+BEGIN
+	-- GRANT takes this name for everybody
+	IF role = 'public' THEN
+		RAISE undefined_object
+			USING MESSAGE = 'role "public" does not exist',
+				HINT = 'Create a role with LOGIN for the workers.';
+	END IF;
+	FOR p IN SELECT * FROM profimport.worker_privilege() LOOP
+		-- the objects are written as they have to be; only the role is a name
+		EXECUTE format('GRANT %s ON %s %s TO %I', p.privilege, p.kind, p.object, role);
+	END LOOP;
+END
+$$;
+
 CREATE FUNCTION profimport.stat_get_minute(
 	OUT minute timestamptz, OUT messages bigint, OUT succeeded bigint, OUT failed bigint, OUT created bigint, OUT updated bigint,
 	OUT unchanged bigint, OUT redelivered bigint, OUT duplicates bigint, OUT batches bigint, OUT results_published bigint,

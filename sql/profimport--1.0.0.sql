@@ -209,12 +209,12 @@ CREATE TABLE profimport.subscription (
 	CONSTRAINT subscription_pkey PRIMARY KEY (profile_id, subscription_no, db_id, account_id)
 ) WITH (fillfactor = 80);
 -- Contacts, as src/subscriptions.c tells them apart: email addresses without
--- the case of ASCII letters, push ids with their provider (its length makes that unique), objects by jsonb
+-- the case of ASCII letters, push ids with their provider, objects by jsonb
 -- equality.  Built-in functions only: whoever may insert needs no other right.
 -- A digest, because a push id may be longer than an index takes.
 CREATE UNIQUE INDEX subscription_contact_key ON profimport.subscription
 	(md5(CASE WHEN channel = 'email' THEN lower(contact COLLATE "C")
-			WHEN channel = 'push' THEN ((octet_length(provider)::text || ':') || provider) || contact
+			WHEN channel = 'push' THEN (provider || chr(31)) || contact
 			WHEN channel = 'telegram_bot' THEN jsonb_hash_extended(cc_data, 0::bigint)::text
 			ELSE contact END),
 		profile_id, resource_id, channel, db_id, account_id);
@@ -1096,12 +1096,6 @@ CREATE FUNCTION profimport.grant_worker(role name) RETURNS void
 DECLARE
 	p record;
 BEGIN
-	-- GRANT takes this name for everybody
-	IF role = 'public' THEN
-		RAISE undefined_object
-			USING MESSAGE = 'role "public" does not exist',
-				HINT = 'Create a role with LOGIN for the workers.';
-	END IF;
 	FOR p IN SELECT * FROM profimport.worker_privilege() LOOP
 		-- the objects are written as they have to be; only the role is a name
 		EXECUTE format('GRANT %s ON %s %s TO %I', p.privilege, p.kind, p.object, role);

@@ -39,6 +39,7 @@
 #include "utils/snapmgr.h"
 
 #include "compat.h"
+#include "engine.h"
 #include "store.h"
 
 /*
@@ -106,11 +107,13 @@ static Statement find_keys = {
 #define PUSH_CONTACT \
 	"((pg_catalog.octet_length(s.provider)::pg_catalog.text" CAT "':')" \
 	CAT "s.provider)" CAT "s.contact"
-#define CONTACT_DIGEST \
+/* what 1.0.0 indexed */
+#define PUSH_CONTACT_1_0 "(s.provider" CAT "pg_catalog.chr(31))" CAT "s.contact"
+#define CONTACT_DIGEST(push_contact) \
 	"pg_catalog.md5(CASE WHEN s.channel" EQ "'email'" \
 	" THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")" \
 	" WHEN s.channel" EQ "'push'" \
-	" THEN " PUSH_CONTACT \
+	" THEN " push_contact \
 	" WHEN s.channel" EQ "'telegram_bot'" \
 	" THEN pg_catalog.jsonb_hash_extended(s.cc_data, 0::pg_catalog.int8)::pg_catalog.text" \
 	" ELSE s.contact END)"
@@ -119,18 +122,25 @@ static Statement find_keys = {
  * A profile may have the contact in several resources.  The digest finds it,
  * the comparison of the contact itself makes sure.
  */
+#define FIND_CONTACT(push_contact, digested) \
+	"SELECT " PROFILE_COLUMNS " FROM (SELECT DISTINCT s.profile_id" \
+	"  FROM profimport.subscription s" \
+	"  WHERE " CONTACT_DIGEST(push_contact) EQ "pg_catalog.md5(" digested ")" \
+	OF_DATABASE("s") " AND s.channel" EQ "$4" \
+	"  AND CASE WHEN s.channel" EQ "'email'" \
+	"   THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")" \
+	"   WHEN s.channel" EQ "'push'" \
+	"   THEN " PUSH_CONTACT \
+	"   ELSE s.contact END" EQ "$1" \
+	"  AND ($5 IS NULL OR s.resource_id" EQ "$5) LIMIT 2) m" JOIN_PROFILE("m")
+
 static Statement find_contact = {
-	"SELECT " PROFILE_COLUMNS " FROM (SELECT DISTINCT s.profile_id"
-	"  FROM profimport.subscription s"
-	"  WHERE " CONTACT_DIGEST EQ "pg_catalog.md5($1)"
-	OF_DATABASE("s") " AND s.channel" EQ "$4"
-	"  AND CASE WHEN s.channel" EQ "'email'"
-	"   THEN pg_catalog.lower(s.contact COLLATE pg_catalog.\"C\")"
-	"   WHEN s.channel" EQ "'push'"
-	"   THEN " PUSH_CONTACT
-	"   ELSE s.contact END" EQ "$1"
-	"  AND ($5 IS NULL OR s.resource_id" EQ "$5) LIMIT 2) m" JOIN_PROFILE("m"),
+	FIND_CONTACT(PUSH_CONTACT, "$1"),
 	5, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID}
+};
+static Statement find_contact_1_0 = {
+	FIND_CONTACT(PUSH_CONTACT_1_0, "$6"),
+	6, {TEXTOID, INT4OID, INT4OID, TEXTOID, INT4OID, TEXTOID}
 };
 
 static Statement find_sub_keys = {
@@ -401,10 +411,14 @@ pi_array_to_texts(Datum array, JsonbValue *strings)
 	}
 }
 
+/* The index on contacts is that of 1.0.0. */
+static bool objects_of_1_0 = false;
+
 int
 pi_store_begin(void)
 {
 	Oid			nsp = get_namespace_oid("profimport", false);
+	char	   *version;
 	int			nestlevel;
 
 	/*
@@ -415,6 +429,10 @@ pi_store_begin(void)
 	 */
 	LockRelationOid(get_relname_relid("profile", nsp), RowExclusiveLock);
 	LockRelationOid(get_relname_relid("subscription", nsp), RowExclusiveLock);
+
+	/* nor can an update of the extension, which replaces an index */
+	version = pi_extension_version();
+	objects_of_1_0 = version != NULL && strcmp(version, "1.0.0") == 0;
 
 	nestlevel = NewGUCNestLevel();
 	(void) set_config_option("enable_seqscan", "off", PGC_USERSET, PGC_S_SESSION,
@@ -520,11 +538,14 @@ void
 pi_find_contact(const PiDatabase *db, const char *channel, const char *contact_key,
 				int resource_id, PiMatches *m)
 {
-	Datum		args[5] = {CStringGetTextDatum(contact_key),
+	Datum		args[6] = {CStringGetTextDatum(contact_key),
 		Int32GetDatum(db->db_id), Int32GetDatum(db->account_id),
 	CStringGetTextDatum(channel), Int32GetDatum(resource_id)};
 
-	run(&find_contact, args, resource_id == 0 ? "    n" : NULL, 2);
+	if (objects_of_1_0)
+		args[5] = CStringGetTextDatum(pi_contact_key_1_0(channel, contact_key));
+	run(objects_of_1_0 ? &find_contact_1_0 : &find_contact, args,
+		resource_id == 0 ? "    n " : NULL, 2);
 	unite(m);
 }
 

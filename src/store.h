@@ -136,6 +136,7 @@ extern void pi_array_to_texts(Datum array, JsonbValue *strings);
  */
 extern char *pi_contact_key_of(const char *channel, const char *contact,
 							   const char *provider, Jsonb *cc_data);
+extern char *pi_contact_key_1_0(const char *channel, const char *contact_key);
 
 /*
  * To be asked by a row trigger: does it fire for a statement of the engine

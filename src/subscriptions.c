@@ -93,6 +93,20 @@ pi_contact_key_of(const char *channel, const char *contact, const char *provider
 	return text;
 }
 
+/* The same as the index of 1.0.0 has it, made from the key above. */
+char	   *
+pi_contact_key_1_0(const char *channel, const char *contact_key)
+{
+	char	   *rest;
+	int			len;
+
+	if (strcmp(channel, "push") != 0)
+		return pstrdup(contact_key);
+	len = (int) strtol(contact_key, &rest, 10);
+	rest++;						/* the colon */
+	return psprintf("%.*s\x1f%s", len, rest, rest + len);
+}
+
 /* ---- reading elements ------------------------------------------------------ */
 
 static const JsonbValue *

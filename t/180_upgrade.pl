@@ -7,6 +7,8 @@ use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use Digest::SHA qw(sha256_hex);
+use IPC::Run ();
 use ProfImport::Test;
 
 my $broker = ProfImport::Broker->shared;
@@ -29,6 +31,11 @@ my @released = split /\n/, $node->sql("SELECT source FROM pg_extension_update_pa
 	  . " WHERE target = '$current' AND path IS NOT NULL AND source <> target ORDER BY source");
 is("@released", '1.0.0', 'versions to come from');
 my $from = $released[0];
+
+# What is installed somewhere is not changed by changing the file.
+my %digests = ('1.0.0' => 'cee7e694af9e9a8a91b82f064b16dac2969fcd81814d65b2adefe3cdca9381cc');
+is(sha256_hex(slurp_file("$FindBin::RealBin/../sql/profimport--$_.sql")), $digests{$_}, "the objects of $_ are those that were released")
+  for @released;
 
 $node->sql("CREATE EXTENSION profimport VERSION '$from'");
 $node->configure(1, 1,
@@ -66,7 +73,9 @@ sub load
 				feedback_id => "$round$i",
 				data => {
 					n => { action => 'incr', value => 1 },
-					subscriptions => [ { resource_id => 10, channel => 'email', email => "s$key\@example.com", custom_fields => { ref => "r$i" } } ] }),
+					subscriptions => [ { resource_id => 10, channel => 'email', email => "s$key\@example.com", custom_fields => { ref => "r$i" } } ] },
+				# half of them by what the index on contacts finds
+				$i % 2 ? () : (matching => 'email_sub', email => "s$key\@example.com", resource_id => 10)),
 			message_id => "m$round$i",
 			correlation_id => "$round$i" };
 	}
@@ -114,10 +123,14 @@ $holder->query_safe("BEGIN; SELECT FROM profimport.profile WHERE email = 'p69\@e
 load('b', 1500);
 $node->poll('workers in a batch',
 	"SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profimport worker' AND state = 'active' AND wait_event_type = 'Lock'", 2);
-$node->sql('ALTER EXTENSION profimport UPDATE');
+# It replaces an index, and so waits for the transactions that use it.
+my $update = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('postgres'), '-c', 'ALTER EXTENSION profimport UPDATE' ], '<', '/dev/null');
+$node->poll('the update in the middle of batches',
+	"SELECT count(*) FROM pg_stat_activity WHERE query = 'ALTER EXTENSION profimport UPDATE' AND wait_event_type = 'Lock'", 1);
 my $done = total();
 $holder->query_safe('ROLLBACK');
 $holder->quit;
+ok(IPC::Run::finish($update), 'no error');
 cmp_ok($done, '<', $sum, 'updated under load');
 note "updated after $done of $sum messages";
 is($node->sql("SELECT extversion FROM pg_extension WHERE extname = 'profimport'"), $current, 'updated');
