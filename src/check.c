@@ -307,7 +307,7 @@ find_row_security(const char *role)
 	namestrcpy(&name, role);
 	args[0] = NameGetDatum(&name);
 	SPI_execute_with_args("SELECT w.object FROM profimport.worker_privilege() w "
-						  "JOIN pg_class c ON w.kind = 'TABLE' AND c.oid = w.object::regclass "
+						  "JOIN pg_class c ON c.oid = CASE w.kind WHEN 'TABLE' THEN w.object::regclass END "
 						  "JOIN pg_roles r ON r.rolname = $1 "
 						  "WHERE c.relrowsecurity AND NOT r.rolsuper AND NOT r.rolbypassrls "
 						  "AND (c.relforcerowsecurity OR NOT pg_has_role(r.oid, c.relowner, 'USAGE')) "
