@@ -156,7 +156,7 @@ is_refusal(const PiAmqpError *error)
 }
 
 /* Tries the URLs in turn, like a worker, and reports broker and login. */
-static PiAmqp *
+static pg_noinline PiAmqp *
 check_connection(PiCheck *check, PiAmqpTarget *target)
 {
 	PiAmqp	   *conn = NULL;

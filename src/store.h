@@ -14,6 +14,7 @@
 
 #include "storage/itemptr.h"
 
+#include "compat.h"
 #include "config.h"
 
 /* A profile as read.  ctid and xmin name the very version that was seen. */
@@ -85,7 +86,7 @@ extern bool pi_update_profile(const PiProfile *old, const char *email,
 extern bool pi_lock_profile(int account_id, int db_id, const char *profile_id);
 
 /* Raises the permanent error for a row that a trigger of the user took away. */
-extern void pi_row_was_swallowed(const char *table) pg_attribute_noreturn();
+PI_NORETURN extern void pi_row_was_swallowed(const char *table);
 
 /* All subscriptions of a profile, by number. */
 extern int	pi_load_subscriptions(const PiDatabase *db, const char *profile_id, PiSubscription **subs);
