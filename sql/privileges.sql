@@ -25,6 +25,22 @@ SELECT s, t.err(s) FROM unnest(ARRAY['SELECT * FROM profimport.profile', 'SELECT
 	'SHOW profimport.amqp_url']) s;
 RESET ROLE;
 
+-- the way into the schema alone opens nothing: every relation, sequence and function
+GRANT USAGE ON SCHEMA profimport TO regress_profimport_nobody;
+CREATE TABLE t.attempts AS
+	SELECT format('SELECT * FROM profimport.%I', relname) AS s FROM pg_class WHERE relnamespace = 'profimport'::regnamespace AND relkind IN ('r', 'v', 'S')
+	UNION ALL SELECT format('DELETE FROM profimport.%I', relname) FROM pg_class WHERE relnamespace = 'profimport'::regnamespace AND relkind = 'r'
+	UNION ALL SELECT format('SELECT nextval(%L)', 'profimport.' || relname) FROM pg_class WHERE relnamespace = 'profimport'::regnamespace AND relkind = 'S'
+	UNION ALL SELECT CASE WHEN prorettype = 'trigger'::regtype THEN format('CREATE TEMP TABLE x (a int); CREATE TRIGGER x BEFORE INSERT ON x FOR EACH ROW EXECUTE FUNCTION profimport.%I()', proname)
+		ELSE format('SELECT profimport.%I(%s)', proname, (SELECT string_agg(format('%L::%s', CASE WHEN a::regtype::text IN ('integer', 'bigint', 'boolean') THEN '1' WHEN a::regtype::text IN ('text', 'name') THEN 'x' ELSE '{}' END, format_type(a, NULL)), ', ') FROM unnest(proargtypes) a)) END
+		FROM pg_proc WHERE pronamespace = 'profimport'::regnamespace;
+GRANT SELECT ON t.attempts TO PUBLIC;
+SET ROLE regress_profimport_nobody;
+SELECT count(*) > 60 AS many, count(*) FILTER (WHERE t.err(s) <> '42501') AS allowed FROM t.attempts;
+SELECT s, t.err(s) FROM t.attempts WHERE t.err(s) <> '42501';
+RESET ROLE;
+REVOKE USAGE ON SCHEMA profimport FROM regress_profimport_nobody;
+
 --
 -- the views are readable to pg_monitor, profile data is not
 --
