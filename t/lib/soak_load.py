@@ -12,8 +12,8 @@ taken; else it is noted as unsure.  Lines of its log: "TIME sure|unsure ID".
 
 collect notes every result as "TIME ID MESSAGE_ID ERROR TEXT", until its input ends.
 
-What a message is about stands in the last letter of its ID: - is to succeed, b has a field that
-does not exist, t is refused by a trigger of the test's.
+An ID ends with the kind of identity and with what the message is about: - is to succeed, b has a
+field that does not exist, t is refused by a trigger of the test's.
 """
 
 import json
@@ -63,8 +63,8 @@ class Publisher:
         self.number += 1
         rnd = self.random
         what = "b" if rnd.random() < 0.01 else "t" if rnd.random() < 0.01 else "-"
-        ident = "%s%d%s" % (self.prefix, self.number, what)
         kind = rnd.choice(self.kinds)
+        ident = "%s%d%s%s" % (self.prefix, self.number, kind, what)
         data = {"points": {"action": "incr", "value": 1}, "last": ident}
         if what == "b":
             data["nosuch"] = 1
