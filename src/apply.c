@@ -211,10 +211,15 @@ run_transaction(Transaction *xact)
 		 * Who is told to stop while it waits for a synchronous standby does
 		 * not wait any longer, and the commit succeeds here alone.  Nothing
 		 * may be acknowledged then.  Only an order to stop: a cancellation
-		 * would look like a failure, and the batch be imported again.
+		 * would look like a failure, and the batch be imported again.  (The
+		 * death of the postmaster ends the wait the same way, but sets only
+		 * ProcDiePending, of which nobody would take notice.)
 		 */
 		if (ProcDiePending)
+		{
+			InterruptPending = true;
 			CHECK_FOR_INTERRUPTS();
+		}
 	}
 }
 

@@ -29,6 +29,9 @@ $standby->init_from_backup($primary, 'base', has_streaming => 1);
 $standby->start;
 $primary->set(synchronous_standby_names => 'standby');
 $primary->poll('a synchronous standby', 'SELECT sync_state FROM pg_stat_replication', 'sync');
+# Commits wait for it once the checkpointer has read the setting: a session that was started after the postmaster read
+# it sees "sync" before.  What the checkpointer does after its second checkpoint from now it does with the setting.
+$primary->sql('CHECKPOINT') for 1 .. 2;
 $primary->wait_state('idle');
 
 sub messages
