@@ -70,6 +70,7 @@ OBJS = \
 	src/message.o \
 	src/minute.o \
 	src/outbox.o \
+	src/pack.o \
 	src/profile_id.o \
 	src/profimport.o \
 	src/receive.o \

@@ -31,17 +31,18 @@
 #include "journal.h"
 #include "libpq/pqformat.h"
 #include "nodes/pg_list.h"
+#include "pack.h"
 #include "settings.h"
 #include "shmem.h"
 #include "sql.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* First byte of batch.outgoing and dedup.result. */
-#define FORMAT_VERSION 1
-
-/* Length that stands for "no such string". */
-#define NO_STRING 0xFFFF
+/*
+ * First byte of batch.outgoing.  1 was the format without pack.c's rules; what
+ * follows the head says for each message which it is.
+ */
+#define FORMAT_VERSION 2
 
 static PiSql insert_sql = {
 	.text = "INSERT INTO profimport.batch (worker, digests, outgoing, pending)"
@@ -244,57 +245,6 @@ pi_journal_new_uuid(char *buf33)
 
 /* ---- packed messages ------------------------------------------------ */
 
-static void
-pack_string(StringInfo buf, const char *s)
-{
-	size_t		len;
-
-	if (s == NULL)
-	{
-		pq_sendint16(buf, NO_STRING);
-		return;
-	}
-	len = strlen(s);
-	if (len >= NO_STRING)
-		elog(ERROR, "string of %zu bytes does not fit the record", len);
-	pq_sendint16(buf, (uint16) len);
-	appendBinaryStringInfo(buf, s, (int) len);
-}
-
-static char *
-unpack_string(StringInfo buf)
-{
-	int			len = pq_getmsgint(buf, 2);
-
-	if (len == NO_STRING)
-		return NULL;
-	return pnstrdup(pq_getmsgbytes(buf, len), len);
-}
-
-void
-pi_pack_out(StringInfo buf, const PiOut *out)
-{
-	pq_sendint8(buf, (uint8) out->kind);
-	pack_string(buf, out->message_id);
-	pack_string(buf, out->correlation_id);
-	pack_string(buf, out->label);
-	pq_sendint32(buf, (uint32) out->len);
-	appendBinaryStringInfo(buf, out->body, out->len);
-}
-
-void
-pi_unpack_out(StringInfo buf, PiOut *out)
-{
-	out->kind = (PiOutKind) pq_getmsgbyte(buf);
-	out->message_id = unpack_string(buf);
-	out->correlation_id = unpack_string(buf);
-	out->label = unpack_string(buf);
-	out->len = (int) pq_getmsgint(buf, 4);
-	out->body = pnstrdup(pq_getmsgbytes(buf, out->len), out->len);
-	if (out->message_id == NULL || out->label == NULL)
-		elog(ERROR, "malformed record in profimport.batch");
-}
-
 /* A bytea under construction: its header is filled in by finish_bytea(). */
 static void
 start_bytea(StringInfo buf)
@@ -318,10 +268,10 @@ pack_outgoing(const PiOut *out, int nout, const char *event_queue)
 	StringInfoData buf;
 
 	start_bytea(&buf);
-	pack_string(&buf, event_queue);
+	pi_pack_string(&buf, event_queue);
 	pq_sendint32(&buf, (uint32) nout);
 	for (int i = 0; i < nout; i++)
-		pi_pack_out(&buf, &out[i]);
+		pi_pack_out(&buf, &out[i], i > 0 ? &out[i - 1] : NULL);
 	return finish_bytea(&buf);
 }
 
@@ -329,23 +279,26 @@ static void
 unpack_record(bytea *packed, PiBatchRecord *record)
 {
 	StringInfoData buf;
+	int			version;
 
 	buf.data = VARDATA_ANY(packed);
 	buf.len = VARSIZE_ANY_EXHDR(packed);
 	buf.maxlen = buf.len;
 	buf.cursor = 0;
-	if (pq_getmsgbyte(&buf) != FORMAT_VERSION)
+	version = pq_getmsgbyte(&buf);
+	if (version < 1 || version > FORMAT_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("record of batch %lld was written by another version of profimport",
 						(long long) record->batch_id)));
-	record->event_queue = unpack_string(&buf);
+	record->event_queue = pi_unpack_string(&buf);
 	if (record->event_queue == NULL)
 		record->event_queue = pstrdup("");
 	record->nout = (int) pq_getmsgint(&buf, 4);
 	record->out = (PiOut *) palloc(sizeof(PiOut) * Max(record->nout, 1));
 	for (int i = 0; i < record->nout; i++)
-		pi_unpack_out(&buf, &record->out[i]);
+		pi_unpack_out(&buf, &record->out[i],
+					  i > 0 ? &record->out[i - 1] : NULL);
 }
 
 /* ---- the rows ------------------------------------------------------- */

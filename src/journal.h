@@ -16,7 +16,6 @@
 #define PI_JOURNAL_H
 
 #include "datatype/timestamp.h"
-#include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 
 /* A message to publish, as stored and as handed to the outbox. */
@@ -107,10 +106,6 @@ extern List *pi_journal_claim(int worker, int limit);
 
 /* Makes what belongs to workers that are not listed belong to nobody. */
 extern void pi_journal_release(const int *live_workers, int n);
-
-/* The stored form of messages; also used for the results in dedup. */
-extern void pi_pack_out(StringInfo buf, const PiOut *out);
-extern void pi_unpack_out(StringInfo buf, PiOut *out);
 
 /* ---- the end of the process before ---------------------------------- */
 

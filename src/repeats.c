@@ -46,6 +46,7 @@
 #include "body.h"
 #include "compat.h"
 #include "libpq/pqformat.h"
+#include "pack.h"
 #include "repeats.h"
 #include "settings.h"
 #include "shmem.h"
@@ -442,7 +443,7 @@ find_in_dedup(const PiArrival *items, int *n, bool all_kept, PiOut *answers)
 			buf.len = VARSIZE_ANY_EXHDR(result);
 			buf.maxlen = buf.len;
 			buf.cursor = 0;
-			pi_unpack_out(&buf, &answers[i]);
+			pi_unpack_out(&buf, &answers[i], NULL);
 			/* the first result, for whoever sent it again */
 			answers[i].correlation_id = pi_batch_correlation(&items[i], NULL);
 		}
@@ -669,7 +670,7 @@ remember_message_ids(const PiArrival *items, int n, const PiResult **results,
 			   PI_DIGEST_LEN);
 		initStringInfo(&buf);
 		appendStringInfoSpaces(&buf, VARHDRSZ);
-		pi_pack_out(&buf, outs[i]);
+		pi_pack_out(&buf, outs[i], NULL);
 		SET_VARSIZE(buf.data, buf.len);
 		packed[count++] = PointerGetDatum(buf.data);
 	}

@@ -156,6 +156,18 @@ is($tried->{json}{error}, 0, 'tried anew, it succeeds');
 is_repeat(ask(add('f', db_id => 2), message_id => 'failed'), $tried, 'a success after a failure');
 is(n_of('f'), 1, 'imported once');
 
+# ---- the record gives back what was put in, whatever it looks like
+
+for my $odd ('', '0123456789abcdef0123', 'abcdefabc', 'x12345678', "tab\tand \x{1} and \x{7f}", '"}', '","profile_id":"', 'created',
+	'{"error":0,"error_text":"","feedback_id":"', "\x{44f}\x{1F600}", 'f' x 600, 'f' x 601)
+{
+	my $body = add('odd', feedback_id => $odd);
+	(my $shown = $odd) =~ s/([^ -~])/sprintf '\\x{%x}', ord $1/ge;
+	my $one = ask($body, message_id => 'odd');
+	is($one->{json}{feedback_id}, $odd, "feedback_id $shown");
+	is_repeat(ask($body, message_id => 'odd'), $one, "repeat of $shown");
+}
+
 # ---- restarts
 
 $node->restart;
