@@ -60,6 +60,7 @@ OBJS = \
 	src/extension.o \
 	src/feed.o \
 	src/fields.o \
+	src/find.o \
 	src/import.o \
 	src/import_one.o \
 	src/journal.o \
@@ -83,6 +84,7 @@ OBJS = \
 	src/shmem.o \
 	src/sql.o \
 	src/stat.o \
+	src/statement.o \
 	src/store.o \
 	src/subscriptions.o \
 	src/textnorm.o \

@@ -10,9 +10,9 @@
 #define PI_IMPORT_ONE_H
 
 #include "engine.h"
+#include "find.h"
 #include "match.h"
 #include "message.h"
-#include "store.h"
 
 /* A message of a batch, read as far as it can be without its profile. */
 typedef struct PiItem

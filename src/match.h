@@ -8,8 +8,8 @@
 #ifndef PI_MATCH_H
 #define PI_MATCH_H
 
+#include "find.h"
 #include "message.h"
-#include "store.h"
 
 /* A value of a field that is matched by. */
 typedef struct PiMatchValue

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * store.h
- *		The SQL of the domain: every statement by which profiles are found
- *		and written.  Prepared once per process, run through SPI.
+ *		The SQL of the domain: every statement by which profiles and what
+ *		belongs to them are read and written; those that search are find.c.
  *
  * Callers are connected to SPI.  Results live in the caller's current memory
  * context.  Values are those of the configured form (convert.h).
@@ -28,13 +28,6 @@ typedef struct PiProfile
 	JsonbValue	phones;			/* array of strings */
 	Jsonb	   *data;
 } PiProfile;
-
-/* Distinct profiles that match; a third one is of no interest. */
-typedef struct PiMatches
-{
-	int			n;				/* 0, 1 or 2 (several) */
-	PiProfile	profile;		/* the one, if n is 1 */
-} PiMatches;
 
 typedef struct PiSubscription
 {
@@ -62,18 +55,8 @@ typedef struct PiSubscription
 extern int	pi_store_begin(void);
 extern void pi_store_end(int nestlevel);
 
-/* Searches; each unites its hits with what *m holds already. */
-extern void pi_find_email_field(const PiDatabase *db, const char *email, PiMatches *m);
-extern void pi_find_key(const PiDatabase *db, const char *name, char **keys, int nkeys, PiMatches *m);
-extern void pi_find_contact(const PiDatabase *db, const char *channel,
-							const char *contact_key, int resource_id, PiMatches *m);
-extern void pi_find_sub_key(const PiDatabase *db, const char *name, char **keys, int nkeys,
-							int resource_id, PiMatches *m);
-extern void pi_find_id(const PiDatabase *db, const char *profile_id, PiMatches *m);
-
-/* Is there another profile with this email, or this unique value? */
-extern bool pi_email_taken(const PiDatabase *db, const char *email, const char *profile_id);
-extern bool pi_key_taken(const PiDatabase *db, const char *name, const char *key, const char *profile_id);
+/* In the open batch: the index on contacts is that of 1.0.0. */
+extern bool pi_objects_of_1_0;
 
 extern void pi_insert_profile(const PiDatabase *db, const char *profile_id, const char *email,
 							  const JsonbValue *phones, Jsonb *data);
@@ -126,10 +109,6 @@ extern void pi_write_subscription_keys(bool insert, int account_id, int db_id, c
 extern void pi_delete_subscriptions(int account_id, int db_id, const char *profile_id);
 extern void pi_move_subscriptions(int account_id, int db_id, const char *profile_id,
 								  int new_account_id, int new_db_id, const char *new_profile_id);
-
-/* text[] from and to an in-memory JsonbValue array of strings. */
-extern Datum pi_texts_to_array(const JsonbValue *strings);
-extern void pi_array_to_texts(Datum array, JsonbValue *strings);
 
 /*
  * A text that is equal for equal contacts of a channel; that which index

@@ -38,6 +38,7 @@
 #include "merge.h"
 #include "profile_id.h"
 #include "row.h"
+#include "statement.h"
 #include "store.h"
 #include "subscriptions.h"
 
