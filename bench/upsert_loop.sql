@@ -30,3 +30,7 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- Nanoseconds of CPU that this backend has used.
+CREATE FUNCTION bench_cpu() RETURNS bigint LANGUAGE sql VOLATILE AS
+	$$SELECT split_part(pg_catalog.pg_read_file('/proc/self/schedstat'), ' ', 1)::bigint$$;

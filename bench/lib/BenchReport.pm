@@ -3,14 +3,15 @@
 
 =head1 NAME
 
-BenchReport - medians, the tables of bench/run, the picture
+BenchReport - medians and spreads, the tables of bench/run, the pictures
 
 =head1 SYNOPSIS
 
   my $report = BenchReport->new(out => $directory, terminal => $handle, head => "...");
 
   $report->add('floor', $world->floor);            # as often as there are rounds
-  $report->compare('Title', base => 'floor', rows => [ 'floor', ... ]);
+  $report->compare('Title', base => 'floor', rows => [ 'floor', ... ], writes => 1);
+  $report->spread('floor', 'broker');                # "83.6 (81.0-90.2)", as every cell of it
   $report->table('Title', [ 'column', ... ], [ [ 'cell', ... ], ... ]);
   $report->aim($what, $aim, $figure);               # "at least 0.80" or "at most 1.50"
   $report->svg('batch', title => ..., xlabel => ..., ylabel => ..., log => 1, lines => { name => [ [ x, y ], ... ] });
@@ -45,6 +46,7 @@ sub add
 
 	return unless $result;
 	push @{ $self->{values}{$name}{$_} }, $result->{$_} for keys %$result;
+	return unless $result->{rate};
 	printf { $self->{terminal} } "  %-36s %8.0f/s%s\n", $name, $result->{rate},
 	  defined $result->{others} ? sprintf('  (others %.0f %%)', $result->{others}) : '';
 	return;
@@ -66,26 +68,38 @@ sub median
 	return percentile(0.5, @{ $self->{values}{$name}{ $what // 'rate' } // [] });
 }
 
+# "12.3 (11.9-13.0)": the median, and the spread if there is one to tell.
+sub spread
+{
+	my ($self, $name, $what, $digits) = @_;
+	my @all = sort { $a <=> $b } grep { defined } @{ $self->{values}{$name}{$what} // [] };
+	my ($median, $min, $max) = map { sprintf '%.*f', $digits // 1, $_ } @all ? (percentile(0.5, @all), @all[ 0, -1 ]) : return '';
+
+	return @all > 1 ? "$median ($min-$max)" : $median;
+}
+
+# Speed and CPU; with "writes", a second table of what a message leaves behind.
 sub compare
 {
 	my ($self, $title, %options) = @_;
 	my $base = $self->median($options{base});
-	my @rows;
+	my @names = grep { defined $self->median($_) } @{ $options{rows} };
+	my $cells = sub {
+		my @columns = @_;
+		# a column that no row has anything for is none
+		@columns = grep { my $c = $_; grep { length $self->spread($_, $c->[1]) } @names } @columns;
+		return ([ map { $_->[0] } @columns ], map { my $name = $_; [ map { $self->spread($name, @$_[ 1, 2 ]) } @columns ] } @names);
+	};
 
-	for my $name (@{ $options{rows} })
-	{
-		my $rate = $self->median($name) // next;
-		my @all = sort { $a <=> $b } @{ $self->{values}{$name}{rate} };
-		my $figure = sub { my $v = $self->median($name, $_[0]); return defined $v ? sprintf('%.1f', $v) : '' };
-		my ($wal, $others) = map { $self->median($name, $_) } qw(wal others);
+	return unless @names && $base;
+	my ($head, @rows) = $cells->([ 'process us', 'client' ], [ 'backend us', 'backend' ], [ 'broker us', 'broker' ], [ 'others %', 'others', 0 ]);
+	$self->table($title, [ 'what', 'messages/s', "of $options{base}", @$head ],
+		[ map { [ $names[$_], $self->spread($names[$_], 'rate', 0), sprintf('%.2f', $self->median($names[$_]) / $base), @{ $rows[$_] } ] } 0 .. $#names ]);
 
-		push @rows, [
-			$name, sprintf('%.0f', $rate), sprintf('%.0f-%.0f', @all[ 0, -1 ]), sprintf('%.2f', $rate / $base),
-			map({ $figure->($_) } qw(client backend broker)), 
-			map({ defined $_ ? sprintf('%.0f', $_) : '' } $wal, $others) ];
-	}
-	$self->table($title,
-		[ 'what', 'messages/s', 'min-max', "of $options{base}", 'process us', 'backend us', 'broker us', 'WAL bytes', 'others %' ], \@rows) if @rows;
+	return unless $options{writes};
+	($head, @rows) = $cells->([ 'WAL bytes', 'wal', 0 ], [ 'full pages', 'fpi', 0 ], [ 'blocks dirtied', 'dirty', 3 ], [ 'HOT %', 'hot' ],
+		[ 'process MB', 'client_mb' ], [ 'backend MB', 'backend_mb' ]);
+	$self->table("$title: written per message, memory", [ 'what', @$head ], [ map { [ $names[$_], @{ $rows[$_] } ] } 0 .. $#names ]) if @$head;
 	return;
 }
 
@@ -126,11 +140,12 @@ sub svg
 {
 	my ($self, $name, %p) = @_;
 	my @names = sort keys %{ $p{lines} };
+	my $key = $p{key} // 'bottom right';
 
 	return if grep({ !@$_ } values %{ $p{lines} }) || system('gnuplot --version >/dev/null 2>&1') != 0;
 	open my $g, '|-', 'gnuplot' or return;
 	print $g "set terminal svg size 720,400 dynamic background '#ffffff' font 'sans,13'\nset output '$self->{out}/$name.svg'\n",
-	  "set title '$p{title}'\nset xlabel '$p{xlabel}'\nset ylabel '$p{ylabel}'\nset yrange [0:*]\nset grid\nset key bottom right\n",
+	  "set title '$p{title}'\nset xlabel '$p{xlabel}'\nset ylabel '$p{ylabel}'\nset yrange [0:*]\nset grid\nset key $key\n",
 	  $p{log} ? "set logscale x\n" : '', $p{setup} // '',
 	  'plot ', join(', ', map { "'-' with linespoints lw 2 pt 7 title '$_'" } @names), "\n";
 	for my $line (@names)

@@ -13,8 +13,12 @@ BenchWorld - the servers of bench/run, and everything that it measures once
 
 Every measurement makes the messages it needs, different ones each time, and returns a hash: rate
 (messages/s), and, where they make sense, in microseconds of CPU per message, client (the worker, or the external
-process), backend (its PostgreSQL backend) and broker; wal (bytes per message); others (the share of the machine that
+process), backend (its PostgreSQL backend) and broker; others (the share of the machine that
 everything else used meanwhile, in percent: when it is high, the figures are about something else).
+What is written, per message: wal (bytes without full page images), fpi (bytes of these), dirty (distinct blocks that are
+dirty afterwards and were not before; every run begins with a checkpoint, so each pays for its full pages itself), hot (share of HOT among
+the updates of the table of profiles, in percent). client_mb and backend_mb are the memory that is a process's own
+at the end (RssAnon; what it maps of shared buffers or of files is not in it).
 
 What is compared end to end is treated alike: the queue is filled and confirmed first, the process is new, and
 time runs from when it is connected (of several, the last) to when the last result is confirmed.  CPU is what the kernel counted for all threads,
@@ -57,11 +61,15 @@ sub new
 			shared_buffers => '1GB',
 			max_wal_size => '16GB',
 			checkpoint_timeout => '1h',
+			# blocks stay dirty until the checkpoint that we ask for, so they can be counted
+			bgwriter_lru_maxpages => 0,
 			# PostgreSQL's test library has every statement logged
 			log_statement => 'none',
 			log_min_messages => 'warning' });
-	$node->configure(1, $_, fields => { points => { type => 'int' }, tier => { type => 'tags', matching => json_true } })
-	  for 1 .. 3;
+	$node->configure(1, $_, fields => { points => { type => 'int' }, tier => { type => 'tags', matching => json_true },
+			card => { type => 'int', matching => json_true } })
+	  for 1 .. 5;
+	$node->safe_psql('postgres', 'CREATE EXTENSION pg_buffercache');
 	$node->safe_psql('postgres', slurp_file("$here/upsert_loop.sql"));
 	# what updates find, in both tables
 	$self->sql_loop($_, 'update') for qw(profimport.import_batch bench_upsert);
@@ -84,18 +92,17 @@ sub tidy
 }
 
 # Messages of a run, no two runs alike.  "half": every second profile is there;
-# "same": the values are those of the last "update"; "hot": one profile;
-# "custom": found by a tag.  With "of", any of so many profiles, by chance.
+# "same": profiles of their own, whose values never change; "hot": one profile;
+# "tag" and "custom": found by a tag, by a key.  With "of", any of so many profiles, by chance.
 sub bodies
 {
 	my ($self, $kind, %options) = @_;
 	my $n = $options{n} // $self->{messages};
 	my $db = $options{db} // 1;
 	my $run = ++$self->{run};
-	my $value = $kind eq 'same' ? $self->{last_update} : $run;
+	my $value = $kind eq 'same' ? 0 : $run;
 	my @lines;
 
-	$self->{last_update} = $run if $kind eq 'update';
 	for my $i (1 .. $n)
 	{
 		my $who =
@@ -103,8 +110,10 @@ sub bodies
 		  : $kind eq 'create' ? "c$run-$i"
 		  : $kind eq 'half' ? ($i % 2 ? "h$run-$i" : "u$i")
 		  : $kind eq 'hot' ? 'hot'
+		  : $kind eq 'same' ? "s$i"
 		  : "u$i";
-		my $match = $kind eq 'custom' ? qq("matching":"custom","field_name":"tier","field_value":"$who")
+		my $match = $kind eq 'tag' ? qq("matching":"custom","field_name":"tier","field_value":"$who")
+		  : $kind eq 'custom' ? qq("matching":"custom","field_name":"card","field_value":$i)
 		  : qq("email":"$who\@example.com");
 		push @lines,
 			qq({"account_id":1,"db_id":$db,$match,"feedback_id":"f$run-$i",)
@@ -178,7 +187,33 @@ sub spent
 	return %spent;
 }
 
-sub lsn { return $_[0]->node->sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn") }
+# Runs a function that returns a result and, once nobody uses the database any
+# more, adds what was written meanwhile.
+sub writing
+{
+	my ($self, $n, $table, $function) = @_;
+	my $node = $self->node;
+	my $look = sub {
+		$node->poll('nobody else', "SELECT count(*) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = 'postgres' AND state IS DISTINCT FROM 'idle in transaction'"
+			  . " AND backend_type IN ('client backend', 'profimport worker')", 0);
+		return split /\|/, $node->sql("SELECT pg_current_wal_flush_lsn(), count(*) FILTER (WHERE isdirty), pg_stat_get_tuples_updated(rel),"
+			  . " pg_stat_get_tuples_hot_updated(rel) FROM pg_buffercache, (SELECT '$table'::regclass AS rel) AS r GROUP BY rel");
+	};
+
+	$node->sql('CHECKPOINT');
+	my ($lsn0, $dirty0, $updated0, $hot0) = $look->();
+	my $result = $function->();
+	my ($lsn1, $dirty1, $updated1, $hot1) = $look->();
+	my $stats = `pg_waldump --stats -p '@{[ $node->data_dir ]}/pg_wal' -s $lsn0 -e $lsn1 2>/dev/null`;
+	if ($stats =~ /^Total\s+\d+\s+(\d+)\s+\[[\d.]+%\]\s+(\d+)/m)
+	{
+		$result->{wal} = $1 / $n;
+		$result->{fpi} = $2 / $n;
+	}
+	$result->{dirty} = ($dirty1 - $dirty0) / $n;
+	$result->{hot} = 100 * ($hot1 - $hot0) / ($updated1 - $updated0) if $updated1 > $updated0;
+	return $result;
+}
 
 # A process that says "ready [PID]", is told to go, says how long it took.
 sub external
@@ -193,39 +228,41 @@ sub external
 	my $ready = <$out> // die "@command did not start";
 	my ($backend) = $ready =~ /ready (\d+)/;
 	my %pids = (client => [$pid], broker => [ $self->{broker}->pid ], $backend ? (backend => [$backend]) : ());
-	my $wal = $self->lsn;
 	my @before = usage(%pids);
 	print $in "go\n";
 	my $seconds = <$out> // die "@command failed";
-	my %result = spent($n, \@before, [ usage(%pids) ]);
-	$result{wal} = ($self->lsn - $wal) / $n if $backend;
+	my %result = (rate => $n / $seconds, spent($n, \@before, [ usage(%pids) ]), client_mb => rss($pid) / 1024,
+		$backend ? (backend_mb => rss($backend) / 1024) : ());
 	close $in;
 	waitpid $pid, 0;
-	return { rate => $n / $seconds, %result };
+	return \%result;
 }
 
 sub floor
 {
 	my ($self, %options) = @_;
 	my $n = $self->{messages};
+	my ($in, $out) = ($options{in} // 'floor_in', $options{out} // 'floor_out');
 
-	$self->fill('floor_in', [ $self->bodies('half') ]);
-	my $result = $self->external($n, $self->{load}, 'floor', @{ $self->{place} }, 'floor_in', 'floor_out', $n,
-		$options{batch} // $self->{batch});
-	$self->client->purge('floor_out');
+	$self->fill($in, [ $self->bodies('half') ]);
+	my $result = $self->external($n, $self->{load}, 'floor', @{ $self->{place} }, $in, $out, $n, $self->{batch});
+	$self->client->purge($out);
 	return $result;
 }
 
-# The external consumers; undef if what they need is not there.
+# The external consumers; undef if what they need is not there.  The Node.js one
+# writes its own table (mode "upsert") or calls import_batch.
 sub node_js
 {
-	my ($self, $kind) = @_;
+	my ($self, $kind, $mode) = @_;
 	my $n = $self->{messages};
 
 	return unless $self->has_node;
+	$mode //= 'upsert';
 	$self->fill('node_in', [ $self->bodies($kind) ]);
-	my $result = $self->external($n, 'node', "$here/node/consumer.js", $self->{broker}->url($self->{vhost}),
-		'node_in', 'node_out', $n, $self->{batch});
+	my $result = $self->writing($n, $mode eq 'upsert' ? 'bench_profile' : 'profimport.profile', sub {
+		$self->external($n, 'node', "$here/node/consumer.js", $mode, $self->{broker}->url($self->{vhost}),
+			'node_in', 'node_out', $n, $self->{batch}) });
 	$self->client->purge('node_out');
 	return $result;
 }
@@ -244,8 +281,8 @@ sub python
 
 	return unless $self->{has_python} //= system('/usr/bin/python3', '-c', 'import pika, psycopg2') == 0 || 0;
 	$self->fill('python_in', [ $self->bodies($kind, n => $n) ]);
-	my $result = $self->external($n, '/usr/bin/python3', "$here/python/consumer.py", $mode, @{ $self->{place} },
-		'python_in', 'python_out', $n);
+	my $result = $self->writing($n, 'bench_profile', sub {
+		$self->external($n, '/usr/bin/python3', "$here/python/consumer.py", $mode, @{ $self->{place} }, 'python_in', 'python_out', $n) });
 	$self->client->purge('python_out');
 	return $result;
 }
@@ -282,7 +319,8 @@ sub bridge
 	my $in = $set->{'profimport.import_queue'} // 'database_import';
 
 	$self->fill($in, [ $self->bodies($kind, %options) ], $options{ids} ? "m$self->{run}-" : undef);
-	return $self->with($set, sub { $self->drain_queue($n, $set) });
+	return $self->with($set, sub {
+		$self->writing($n, 'profimport.profile', sub { $self->drain_queue($n, $set) }) });
 }
 
 sub drain_queue
@@ -294,7 +332,6 @@ sub drain_queue
 	my ($published0, $connects0) = split /\|/, $node->sql(
 		'SELECT coalesce(sum(results_published), 0), coalesce(sum(connects), 0) FROM profimport.stat_worker');
 	my $errors = $node->sql('SELECT count(*) FROM profimport.import_error');
-	my $wal = $self->lsn;
 	my (%pids, @usage, $start, $end);
 	my ($left, $seen) = ($n, 0);
 
@@ -327,8 +364,8 @@ sub drain_queue
 	}
 	my %result = (
 		rate => $n / ($end - $start),
-		spent($n, \@usage, [ usage(%pids) ]),
-		wal => ($self->lsn - $wal) / $n);
+		spent($n, \@usage, [ usage(%pids) ]));
+	$result{client_mb} += rss($_) / 1024 for @{ $pids{client} };
 	$psql->quit;
 	die "messages failed" if $node->sql('SELECT count(*) FROM profimport.import_error') != $errors;
 	$self->switch_off;
@@ -373,34 +410,47 @@ sub rss
 }
 
 # A function that takes a batch of bodies, called in a loop inside the server,
-# a transaction each.
+# a transaction each; the bodies are given or made.
 sub sql_loop
 {
 	my ($self, $function, $kind, %options) = @_;
 	my $node = $self->node;
-	my @lines = $self->bodies($kind, %options);
+	my @lines = $options{lines} ? @{ $options{lines} } : $self->bodies($kind, %options);
+
+	$self->stage('bench_batch', @lines);
+	my $result = $self->writing(scalar @lines, $function =~ /^profimport/ ? 'profimport.profile' : 'bench_profile', sub {
+		my ($took, $cpu) = split ' ', $node->safe_psql('postgres', "DO \$\$
+			DECLARE r record; t timestamptz; c bigint;
+			BEGIN
+				PERFORM sum(octet_length(b)) FROM bench_batch, unnest(a) b;
+				t := clock_timestamp(); c := bench_cpu();
+				FOR r IN SELECT a FROM bench_batch ORDER BY i LOOP
+					PERFORM $function(r.a);
+					COMMIT;
+				END LOOP;
+				PERFORM set_config('bench.took', extract(epoch FROM clock_timestamp() - t)::text || ' ' || (bench_cpu() - c), false);
+			END \$\$;
+			SELECT current_setting('bench.took')");
+		return { rate => @lines / $took, backend => $cpu / 1000 / @lines };
+	});
+	$node->safe_psql('postgres', 'DROP TABLE bench_batch');
+	return $result;
+}
+
+# Bodies as a table of batches in the server.
+sub stage
+{
+	my ($self, $table, @lines) = @_;
 	my $file = "$ENV{TMPDIR}/bodies";
 
 	open my $f, '>', $file or die;
 	print $f int($_ / $self->{batch}), "\t\\\\x", unpack('H*', $lines[$_]), "\n" for 0 .. $#lines;
 	close $f;
-	$node->safe_psql('postgres', "CREATE TEMP TABLE bench_in (i int, b bytea);\n\\copy bench_in FROM '$file'\n"
-		  . 'CREATE TABLE bench_batch AS SELECT i, array_agg(b) AS a FROM bench_in GROUP BY i');
-	my $answer = $node->safe_psql('postgres', "DO \$\$
-		DECLARE r record; t timestamptz; w pg_lsn;
-		BEGIN
-			PERFORM count(*) FROM bench_batch;
-			t := clock_timestamp(); w := pg_current_wal_insert_lsn();
-			FOR r IN SELECT a FROM bench_batch ORDER BY i LOOP
-				PERFORM $function(r.a);
-				COMMIT;
-			END LOOP;
-			PERFORM set_config('bench.took', extract(epoch FROM clock_timestamp() - t)::text
-				|| ' ' || (pg_current_wal_insert_lsn() - w), false);
-		END \$\$;
-		SELECT current_setting('bench.took'); DROP TABLE bench_batch");
-	my ($took, $wal) = split ' ', $answer;
-	return { rate => @lines / $took, wal => $wal / @lines };
+	$self->node->safe_psql('postgres', "CREATE TEMP TABLE bench_in (n int GENERATED ALWAYS AS IDENTITY, i int, b bytea);\n"
+		  . "\\copy bench_in (i, b) FROM '$file'\n"
+		  . "CREATE TABLE $table AS SELECT i, array_agg(b ORDER BY n) AS a FROM bench_in GROUP BY i");
+	unlink $file;
+	return;
 }
 
 # Microseconds from a message to its answer.

@@ -1,15 +1,22 @@
 /*
- * bench/node/consumer.js URL IN OUT N BATCH
+ * bench/node/consumer.js MODE URL IN OUT N BATCH
  *
  * What a careful engineer would write in place of the bridge, with amqplib and
- * pg: up to BATCH messages are one multi-row upsert and one commit; then the
- * results go out, persistent and mandatory; a batch is acknowledged when its
- * commit is durable.  Confirms come in while the next batch is at work, and no
- * more than PENDING results may lack theirs.
+ * pg: up to BATCH messages are one statement and one commit; then the results go
+ * out, persistent and mandatory, and their confirms come in while the next
+ * batches are at work.  A batch is acknowledged when its commit is durable and
+ * all of its results are confirmed, so that nothing is lost: who waits for
+ * a result gets at least one, as from the bridge.
  *
- * It checks nothing but that a message is JSON: no types, no field list, no
- * other way to match than the email.  A result that was not confirmed is lost
- * if the process dies, as the input was acknowledged.
+ * upsert        a multi-row upsert of its own table.  It checks nothing but that
+ *               a message is JSON: no types, no field list, no other way to match
+ *               than the email, no trigger events, no record of failures
+ * import_batch  calls the extension's own function: the same rules, the same
+ *               events, no worker
+ *
+ * What neither has: after a crash, messages that were applied but not yet
+ * acknowledged are applied once more and answered with another message_id; the bridge
+ * recognises them by its record of the batch.  Nor do they reconnect.
  *
  * Says "ready PID" (of its backend), begins with a line on standard input, says
  * how many seconds it took, and ends when standard input does.  The database is
@@ -21,10 +28,11 @@ const readline = require('readline');
 const amqp = require('amqplib');
 const pg = require('pg');
 
-const [url, inQueue, outQueue, count, size] = process.argv.slice(2);
+const [mode, url, inQueue, outQueue, count, size] = process.argv.slice(2);
 const n = Number(count);
 const batchSize = Number(size);
-const PENDING = 10 * batchSize;
+/* unacknowledged deliveries: one batch at work, others waiting for confirms */
+const PREFETCH = 4 * batchSize;
 
 /* The last message on a profile within a batch counts last: one row each. */
 const UPSERT = {
@@ -41,6 +49,61 @@ function key(account, db, email) {
 	return `${account} ${db} ${email.toLowerCase()}`;
 }
 
+/* Each answer: what is published, and the header that tells what was done. */
+async function upsert(db, messages) {
+	const rows = new Map();
+	const parsed = messages.map((m) => {
+		let body;
+		try {
+			body = JSON.parse(m.content);
+		} catch (e) {
+			return null;
+		}
+		const k = key(body.account_id, body.db_id, body.email);
+		const row = rows.get(k);
+		if (row)
+			Object.assign(row.data, body.data);
+		else
+			rows.set(k, { ...body, data: { ...body.data } });
+		return body;
+	});
+	const all = [...rows.values()];
+	const result = await db.query({
+		...UPSERT,
+		values: [all.map((r) => r.account_id), all.map((r) => r.db_id), all.map((r) => r.email),
+			all.map((r) => JSON.stringify(r.data))]
+	});
+	const ids = new Map(result.rows.map((r) => [key(r.account_id, r.db_id, r.email), r]));
+
+	return parsed.map((body) => {
+		const row = body && ids.get(key(body.account_id, body.db_id, body.email));
+		const feedbackId = (body && body.feedback_id) || '';
+		return {
+			feedbackId,
+			outcome: row ? (row.created ? 'created' : 'updated') : 'failed',
+			text: JSON.stringify({
+				error: row ? 0 : 400,
+				error_text: row ? '' : 'the body is not valid JSON',
+				feedback_id: feedbackId,
+				matching_field: row ? 'email' : '',
+				profile_id: row ? row.id : ''
+			})
+		};
+	});
+}
+
+async function callImportBatch(db, messages) {
+	const result = await db.query({
+		name: 'import_batch',
+		text: `SELECT result::text AS text, result ->> 'feedback_id' AS "feedbackId", outcome
+			FROM profimport.import_batch($1::bytea[]) ORDER BY ordinal`,
+		values: [messages.map((m) => m.content)]
+	});
+	return result.rows;
+}
+
+const importBatch = { upsert, import_batch: callImportBatch }[mode];
+
 async function main() {
 	const db = new pg.Client();
 	await db.connect();
@@ -50,7 +113,7 @@ async function main() {
 	const outChannel = await publisher.createConfirmChannel();
 	await inChannel.assertQueue(inQueue, { durable: true });
 	await outChannel.checkQueue(outQueue);
-	await inChannel.prefetch(2 * batchSize);
+	await inChannel.prefetch(PREFETCH);
 	outChannel.on('return', () => { throw new Error('a result was returned'); });
 
 	const lines = readline.createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -58,77 +121,50 @@ async function main() {
 	await lines.next();
 
 	const start = process.hrtime.bigint();
+	const unconfirmed = [];		/* batches, in the order of their deliveries */
 	let waiting = [];
 	let busy = false;
 	let answered = 0;
-	let pending = 0;
 	let done;
 	const finished = new Promise((resolve) => { done = resolve; });
 
-	async function importBatch(messages) {
-		const rows = new Map();
-		const parsed = messages.map((m) => {
-			let body;
-			try {
-				body = JSON.parse(m.content);
-			} catch (e) {
-				return null;
-			}
-			const k = key(body.account_id, body.db_id, body.email);
-			const row = rows.get(k);
-			if (row)
-				Object.assign(row.data, body.data);
-			else
-				rows.set(k, { ...body, data: { ...body.data } });
-			return body;
-		});
-		const all = [...rows.values()];
-		const result = await db.query({
-			...UPSERT,
-			values: [all.map((r) => r.account_id), all.map((r) => r.db_id), all.map((r) => r.email),
-				all.map((r) => JSON.stringify(r.data))]
-		});
-		const ids = new Map(result.rows.map((r) => [key(r.account_id, r.db_id, r.email), r]));
+	function confirmed(batch) {
+		answered++;
+		batch.left--;
+		let last;
+		while (unconfirmed.length > 0 && unconfirmed[0].left === 0)
+			last = unconfirmed.shift().last;
+		if (last)
+			inChannel.ack(last, true);
+		if (answered === n)
+			done();
+	}
 
-		inChannel.ack(messages[messages.length - 1], true);
-		messages.forEach((m, i) => {
-			const body = parsed[i];
-			const row = body && ids.get(key(body.account_id, body.db_id, body.email));
-			const answer = {
-				error: row ? 0 : 400,
-				error_text: row ? '' : 'the body is not valid JSON',
-				feedback_id: (body && body.feedback_id) || '',
-				matching_field: row ? 'email' : '',
-				profile_id: row ? row.id : ''
-			};
-			pending++;
-			outChannel.publish('', outQueue, Buffer.from(JSON.stringify(answer)), {
+	async function work() {
+		if (busy || waiting.length === 0)
+			return;
+		busy = true;
+		const messages = waiting.slice(0, batchSize);
+		waiting = waiting.slice(batchSize);
+		const answers = await importBatch(db, messages);
+		const batch = { left: messages.length, last: messages[messages.length - 1] };
+		unconfirmed.push(batch);
+		answers.forEach((answer, i) => {
+			outChannel.publish('', outQueue, Buffer.from(answer.text), {
 				persistent: true,
 				mandatory: true,
 				contentType: 'application/json',
 				appId: 'profimport',
-				messageId: `${m.fields.deliveryTag}-${start}`,
-				correlationId: answer.feedback_id,
+				messageId: `${messages[i].fields.deliveryTag}-${start}`,
+				correlationId: answer.feedbackId,
 				expiration: '86400000',
-				headers: { outcome: row ? (row.created ? 'created' : 'updated') : 'failed' }
+				headers: { outcome: answer.outcome }
 			}, (error) => {
 				if (error)
 					throw error;
-				pending--;
-				if (++answered === n)
-					done();
-				work();
+				confirmed(batch);
 			});
 		});
-	}
-
-	async function work() {
-		if (busy || pending > PENDING || waiting.length === 0)
-			return;
-		busy = true;
-		const batch = waiting.slice(0, batchSize);
-		waiting = waiting.slice(batchSize);
-		await importBatch(batch);
 		busy = false;
 		setImmediate(work);
 	}

@@ -9,7 +9,10 @@ batched  up to 500 messages are one multi-row upsert and one commit; their resul
          are one AMQP transaction, the only way in which pika's blocking
          connection has many messages made safe at once; then one acknowledgement
 
-Both check nothing but that a message is JSON.  Says "ready PID" (of its backend),
+In both a message is acknowledged when its commit is durable and its result is confirmed,
+so nothing is lost; applied and not yet acknowledged, it is applied once more after a crash.  Both
+check nothing but that a message is JSON: no types, no field list, no other way to match than the
+email, no trigger events, no record of failures.  Says "ready PID" (of its backend),
 begins with a line on standard input, says how many seconds it took, and ends when
 standard input does.  The database is found by PGHOST, PGPORT, PGDATABASE.
 """
