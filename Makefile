@@ -7,7 +7,7 @@
 #   make installcheck    the same suites against what is installed, as PostgreSQL's own extensions do (not as root)
 #   make valgrind        the SQL tests on a server under valgrind (slow; needs valgrind)
 #   make soak            faults at random under load; MINUTES=n, SEED=s
-#   make bench           the numbers
+#   make bench           the numbers; bench/publish makes bench/RESULTS.md of them
 #   make lint indent     static checks; core's layout of the C files
 #   make deb             Debian package of it; says where it lies
 #   make dist            zip for PGXN

@@ -9,13 +9,14 @@ BenchReport - medians and spreads, the tables of bench/run, the pictures
 
   my $report = BenchReport->new(out => $directory, terminal => $handle, head => "...");
 
+  $report->section('main');
   $report->add('floor', $world->floor);            # as often as there are rounds
   $report->compare('Title', base => 'floor', rows => [ 'floor', ... ], writes => 1);
   $report->spread('floor', 'broker');                # "83.6 (81.0-90.2)", as every cell of it
   $report->table('Title', [ 'column', ... ], [ [ 'cell', ... ], ... ]);
   $report->aim($what, $aim, $figure);               # "at least 0.80" or "at most 1.50"
   $report->svg('batch', title => ..., xlabel => ..., ylabel => ..., log => 1, lines => { name => [ [ x, y ], ... ] });
-  $report->write;                                   # results.md; pictures if gnuplot is there
+  $report->write;                                   # results.md, main.md; pictures, as they are made, if gnuplot is there
 
 =cut
 
@@ -28,7 +29,22 @@ sub new
 {
 	my ($class, %options) = @_;
 
-	return bless { text => '', values => {}, aims => [], %options }, $class;
+	return bless { text => '', values => {}, aims => [], sections => [], %options }, $class;
+}
+
+# What is told from here on belongs to a section; its aims end it.
+sub section
+{
+	my ($self, $name) = @_;
+
+	if ($self->{name})
+	{
+		$self->aims;
+		push @{ $self->{sections} }, [ $self->{name}, $self->{text} ];
+	}
+	@$self{qw(name text aims)} = ($name, '', []);
+	print { $self->{terminal} } "== $name\n" if $name;
+	return;
 }
 
 sub say
@@ -153,17 +169,25 @@ sub svg
 		print $g join(' ', @$_), "\n" for @{ $p{lines}{$line} };
 		print $g "e\n";
 	}
-	close $g;
+	close $g or return;
+	$self->{text} .= "\n![$p{title}]($name.svg)\n";
 	return;
 }
 
+# A file per section, so that another run may renew some of them, and all
+# of this run in one.
 sub write
 {
 	my ($self) = @_;
 
-	open my $f, '>', "$self->{out}/results.md" or die;
-	print $f $self->{head}, $self->{text};
-	close $f;
+	$self->section(undef);
+	for my $part ([ results => join '', map { $_->[1] } @{ $self->{sections} } ], @{ $self->{sections} })
+	{
+		my ($name, $text) = @$part;
+		open my $f, '>', "$self->{out}/$name.md" or die;
+		print $f "## $name\n\n$self->{head}$text\n";
+		close $f;
+	}
 	return;
 }
 
