@@ -57,6 +57,7 @@ OBJS = \
 	src/datetime.o \
 	src/engine.o \
 	src/errlog.o \
+	src/events.o \
 	src/extension.o \
 	src/feed.o \
 	src/fields.o \

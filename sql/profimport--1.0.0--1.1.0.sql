@@ -137,7 +137,6 @@ COMMENT ON CONSTRAINT subscription_pkey ON profimport.subscription IS 'finds the
 COMMENT ON SEQUENCE profimport.subscription_subscription_no_seq IS 'numbers of subscriptions';
 COMMENT ON CONSTRAINT subscription_key_pkey ON profimport.subscription_key IS 'one row per value and subscription; finds the subscriptions that have a value';
 COMMENT ON CONSTRAINT trigger_event_pkey ON profimport.trigger_event IS 'the order in which events are handed out';
-COMMENT ON CONSTRAINT trigger_event_kind_known ON profimport.trigger_event IS 'the kinds of events there are';
 COMMENT ON SEQUENCE profimport.trigger_event_event_id_seq IS 'numbers of events, those that go to profimport.trigger_queue included';
 COMMENT ON CONSTRAINT import_error_pkey ON profimport.import_error IS 'what retry_error() is called with';
 COMMENT ON SEQUENCE profimport.import_error_error_id_seq IS 'numbers of failed messages';
@@ -147,3 +146,6 @@ COMMENT ON CONSTRAINT dedup_pkey ON profimport.dedup IS 'finds the message that 
 COMMENT ON CONSTRAINT applied_pkey ON profimport.applied IS 'one row per batch';
 COMMENT ON CONSTRAINT worker_run_pkey ON profimport.worker_run IS 'one row per worker';
 COMMENT ON CONSTRAINT attempt_pkey ON profimport.attempt IS 'one row per delivery';
+
+-- It was read and parsed anew by every batch.
+ALTER TABLE profimport.trigger_event DROP CONSTRAINT trigger_event_kind_known;

@@ -36,6 +36,7 @@
 #include "body.h"
 #include "compat.h"
 #include "engine.h"
+#include "events.h"
 #include "import_one.h"
 #include "settings.h"
 #include "store.h"
@@ -481,8 +482,7 @@ hand_out_events(PiEngine *e, PiBatchResult *out)
 	out->trigger_events = list->n;
 	if (list->n == 0)
 		return;
-	for (int i = 0; i < list->n; i++)
-		list->rows[i].event_id = pi_next_event_id();
+	pi_number_events(list->rows, list->n);
 	if (pi_trigger_queue[0] == '\0')
 	{
 		pi_insert_events(list->rows, list->n);

@@ -10,6 +10,7 @@
 #define PI_IMPORT_ONE_H
 
 #include "engine.h"
+#include "events.h"
 #include "find.h"
 #include "match.h"
 #include "message.h"

@@ -22,7 +22,6 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -106,23 +105,6 @@ static PiStatement update_subscription = {
 	"UPDATE profimport.subscription SET status = $3, priority = $4, custom_fields = $5,"
 	" cats = $6, updated_at = pg_catalog.now() WHERE ctid" EQ "$1 AND xmin" EQ "$2",
 	6, {TIDOID, XIDOID, INT4OID, INT4OID, JSONBOID, TEXTARRAYOID}
-};
-
-static PiStatement insert_events = {
-	"INSERT INTO profimport.trigger_event (event_id, kind, account_id, db_id, profile_id,"
-	" subscription_no, resource_id, channel, changes, feedback_id)"
-	" SELECT * FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2),"
-	" pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5),"
-	" pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"
-	" pg_catalog.unnest($9), pg_catalog.unnest($10))",
-	10, {INT8ARRAYOID, TEXTARRAYOID, INT4ARRAYOID, INT4ARRAYOID, TEXTARRAYOID,
-	INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, JSONBARRAYOID, TEXTARRAYOID}
-};
-
-static PiStatement insert_error = {
-	"INSERT INTO profimport.import_error (error, error_text, sqlstate, feedback_id,"
-	" account_id, db_id, body, headers) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-	8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, BYTEAOID, JSONBOID}
 };
 
 static PiStatement insert_profile_key = {
@@ -377,89 +359,6 @@ pi_update_subscription(const PiSubscription *sub)
 	run_write(&update_subscription, args, NULL);
 	return SPI_processed > 0 ||
 		!version_is_gone(&subscription_unchanged, &sub->ctid, sub->xmin, "subscription");
-}
-
-static Datum
-build_array(Datum *elems, bool *nulls, int n, Oid type)
-{
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int			lbound = 1;
-
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	return PointerGetDatum(construct_md_array(elems, nulls, 1, &n, &lbound, type,
-											  typlen, typbyval, typalign));
-}
-
-void
-pi_insert_events(const PiEventRow *events, int n)
-{
-	Datum	   *col[10];
-	bool	   *no_sub = palloc(sizeof(bool) * n);
-	Datum		args[10];
-
-	for (int c = 0; c < 10; c++)
-		col[c] = palloc0(sizeof(Datum) * n);
-	for (int i = 0; i < n; i++)
-	{
-		const PiEventRow *e = &events[i];
-
-		no_sub[i] = e->subscription_no == 0;
-		col[0][i] = Int64GetDatum(e->event_id);
-		col[1][i] = CStringGetTextDatum(e->kind);
-		col[2][i] = Int32GetDatum(e->account_id);
-		col[3][i] = Int32GetDatum(e->db_id);
-		col[4][i] = CStringGetTextDatum(e->profile_id);
-		col[5][i] = Int64GetDatum(e->subscription_no);
-		col[6][i] = Int32GetDatum(e->resource_id);
-		col[7][i] = no_sub[i] ? (Datum) 0 : CStringGetTextDatum(e->channel);
-		col[8][i] = JsonbPGetDatum(e->changes);
-		col[9][i] = CStringGetTextDatum(e->feedback_id);
-	}
-	args[0] = build_array(col[0], NULL, n, INT8OID);
-	args[1] = build_array(col[1], NULL, n, TEXTOID);
-	args[2] = build_array(col[2], NULL, n, INT4OID);
-	args[3] = build_array(col[3], NULL, n, INT4OID);
-	args[4] = build_array(col[4], NULL, n, TEXTOID);
-	args[5] = build_array(col[5], no_sub, n, INT8OID);
-	args[6] = build_array(col[6], no_sub, n, INT4OID);
-	args[7] = build_array(col[7], no_sub, n, TEXTOID);
-	args[8] = build_array(col[8], NULL, n, JSONBOID);
-	args[9] = build_array(col[9], NULL, n, TEXTOID);
-	pi_run(&insert_events, args, NULL, 0);
-}
-
-int64
-pi_next_event_id(void)
-{
-	Oid			nsp = get_namespace_oid("profimport", false);
-
-	return nextval_internal(get_relname_relid("trigger_event_event_id_seq", nsp), false);
-}
-
-void
-pi_insert_error(int error, const char *error_text, const char *sqlstate,
-				const char *feedback_id, int account_id, int db_id,
-				const char *body, size_t len, Jsonb *headers)
-{
-	Datum		args[8] = {Int32GetDatum(error), CStringGetTextDatum(error_text)};
-	char		nulls[9] = "        ";
-
-	args[2] = text_or_null(sqlstate[0] ? sqlstate : NULL, &nulls[2]);
-	args[3] = CStringGetTextDatum(feedback_id);
-	args[4] = Int32GetDatum(account_id);
-	if (account_id == 0)
-		nulls[4] = 'n';
-	args[5] = Int32GetDatum(db_id);
-	if (db_id == 0)
-		nulls[5] = 'n';
-	args[6] = PointerGetDatum(cstring_to_text_with_len(body, len));
-	if (headers)
-		args[7] = JsonbPGetDatum(headers);
-	else
-		nulls[7] = 'n';
-	pi_run(&insert_error, args, nulls, 0);
 }
 
 /* ---- keys ------------------------------------------------------------------ */

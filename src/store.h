@@ -76,28 +76,6 @@ extern int	pi_load_subscriptions(const PiDatabase *db, const char *profile_id, P
 extern void pi_insert_subscription(const PiDatabase *db, const char *profile_id, PiSubscription *sub);
 extern bool pi_update_subscription(const PiSubscription *sub);
 
-typedef struct PiEventRow
-{
-	int64		event_id;		/* given by pi_insert_event or
-								 * pi_next_event_id */
-	const char *kind;
-	int			account_id;
-	int			db_id;
-	const char *profile_id;
-	int64		subscription_no;	/* 0: none, resource_id and channel too */
-	int			resource_id;
-	const char *channel;
-	Jsonb	   *changes;
-	const char *feedback_id;
-} PiEventRow;
-
-extern void pi_insert_events(const PiEventRow *events, int n);
-extern int64 pi_next_event_id(void);
-
-extern void pi_insert_error(int error, const char *error_text, const char *sqlstate,
-							const char *feedback_id, int account_id, int db_id,
-							const char *body, size_t len, Jsonb *headers);
-
 /* Keys of a stored profile and of a stored subscription, as the owner. */
 extern void pi_write_profile_keys(bool insert, int account_id, int db_id, const char *profile_id,
 								  const char *name, bool is_unique, const char *key);
