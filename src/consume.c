@@ -51,6 +51,13 @@
 #define MIN_AWAY_MS PI_PATIENCE_MS
 #define MAX_AWAY_MS (4 * 3600 * 1000)
 
+/*
+ * The results of so few messages are sent before the acknowledgement: somebody
+ * may wait for them, and an acknowledgement gives the broker work in front of
+ * them.  With more, there is a backlog, and the broker should deliver.
+ */
+#define RESULTS_FIRST 50
+
 /* After something threw that should not. */
 #define RECOVER_MS 5000
 
@@ -258,6 +265,7 @@ import(void)
 	PiFeedWorld world = feed_world();
 	PiApplyResult result;
 	PiFeedStatus status;
+	bool		results_first;
 	uint64		tag = 0;
 
 	if (pi_worker.away)
@@ -277,17 +285,18 @@ import(void)
 	switch (status)
 	{
 		case PI_FEED_DONE:
-			PI_CRASHPOINT("before-publish");
+			results_first = result.n <= RESULTS_FIRST &&
+				publisher->conn != NULL && publisher->ready;
 			pi_outbox_add(result.context, &result.record, tag);
-
-			/*
-			 * The result first: somebody may wait for it, and an
-			 * acknowledgement gives the broker work in front of it.
-			 */
-			if (publisher->conn != NULL && publisher->ready)
+			if (results_first)
+			{
+				PI_CRASHPOINT("before-publish");
 				(void) send_outgoing();
+			}
 			PI_CRASHPOINT("before-ack");
 			pi_receive_acknowledge(tag);
+			if (!results_first)
+				PI_CRASHPOINT("before-publish");
 			pi_worker.times_away = 0;
 			pi_worker.last_batch_at = GetCurrentTimestamp();
 			pi_worker.maintain_at = Min(pi_worker.maintain_at,

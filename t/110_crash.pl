@@ -81,6 +81,11 @@ for my $point (qw(after-receive before-commit before-publish before-ack before-c
 	survive("$point, terminated", "$point exit", $without_id);
 }
 
+# A large batch is acknowledged before its results are sent, and not after as the small ones above.
+$node->set('profimport.batch_size' => 300);
+survive("$_, large batches", "$_ kill", $without_id) for qw(before-ack before-publish);
+$node->set('profimport.batch_size' => 50);
+
 # One batch: nothing else was on its way, so nothing may come twice.
 survive("$_, one batch", "$_ kill", $without_id, messages => 40, once => 1)
   for qw(before-commit before-publish);
