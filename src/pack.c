@@ -102,7 +102,7 @@ pi_pack_string(StringInfo buf, const char *s)
 	appendBinaryStringInfo(buf, s, (int) len);
 }
 
-char *
+char	   *
 pi_unpack_string(StringInfo buf)
 {
 	int			len = pq_getmsgint(buf, 2);
