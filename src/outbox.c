@@ -40,13 +40,21 @@
  */
 #define THIN_AFTER_MS 1000
 
+/*
+ * The channel answers before a quorum queue has written the acknowledgement
+ * to its log, so a broker that dies in between delivers the batch again.  By
+ * then it is written.
+ */
+#define QUORUM_LOG_MS 1000
+
 /* Messages sent in one call, so that others get their turn. */
 #define PUBLISH_AT_ONCE 2000
 
 typedef enum AckState
 {
 	ACK_SENT,					/* on the connection that is open */
-	ACK_SEEN,					/* by the channel, or none is needed */
+	ACK_SEEN,					/* by the channel, or none is needed; see
+								 * is_firm() */
 	ACK_UNKNOWN					/* may come back */
 } AckState;
 
@@ -64,7 +72,7 @@ typedef struct Record
 	int64		batch_id;
 	AckState	ack;
 	uint64		ack_tag;		/* ACK_SENT */
-	TimestampTz seen_at;		/* ACK_SEEN */
+	TimestampTz seen_at;		/* ACK_SEEN; 0: long ago */
 	bool		digests_stored; /* in the table */
 	bool		collected;		/* by pi_outbox_settled() */
 	char	   *event_queue;
@@ -219,8 +227,33 @@ pi_outbox_acknowledged(uint64 tag)
 	}
 }
 
+/* Can nothing of it come back, even if the broker dies now? */
+static bool
+is_firm(const Record *record, TimestampTz now)
+{
+	if (record->ack != ACK_SEEN)
+		return false;
+	return !record->digests_stored || pi_queue_type != PI_QUEUE_QUORUM ||
+		now >= TimestampTzPlusMilliseconds(record->seen_at, QUORUM_LOG_MS);
+}
+
 void
 pi_outbox_consumer_lost(void)
+{
+	dlist_iter	iter;
+	TimestampTz now = GetCurrentTimestamp();
+
+	dlist_foreach(iter, &records)
+	{
+		Record	   *record = dlist_container(Record, node, iter.cur);
+
+		if (!is_firm(record, now))
+			record->ack = ACK_UNKNOWN;
+	}
+}
+
+void
+pi_outbox_broker_lives(void)
 {
 	dlist_iter	iter;
 
@@ -228,8 +261,8 @@ pi_outbox_consumer_lost(void)
 	{
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
-		if (record->ack == ACK_SENT)
-			record->ack = ACK_UNKNOWN;
+		if (record->ack == ACK_SEEN)
+			record->seen_at = 0;
 	}
 }
 
@@ -457,13 +490,15 @@ pi_outbox_settled_at(void)
 {
 	dlist_iter	iter;
 	TimestampTz at = 0;
+	TimestampTz now = GetCurrentTimestamp();
 
 	dlist_foreach(iter, &records)
 	{
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
-		if (record->unconfirmed == 0 && record->ack != ACK_SENT)
-			return GetCurrentTimestamp();
+		if (record->unconfirmed == 0 &&
+			(record->ack == ACK_UNKNOWN || is_firm(record, now)))
+			return now;
 		if (record->ack == ACK_SEEN && record->digests_stored &&
 			(at == 0 || thin_at(record) < at))
 			at = thin_at(record);
@@ -476,6 +511,7 @@ pi_outbox_settled(PiSettled *settled)
 {
 	dlist_iter	iter;
 	int			n = 0;
+	TimestampTz now = GetCurrentTimestamp();
 
 	dlist_foreach(iter, &records)
 		n++;
@@ -491,11 +527,11 @@ pi_outbox_settled(PiSettled *settled)
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
 		record->collected = true;
-		if (record->unconfirmed == 0 && record->ack == ACK_SEEN)
+		if (record->unconfirmed == 0 && is_firm(record, now))
 			settled->done[settled->ndone++] = record->batch_id;
 		else if (record->unconfirmed == 0 && record->ack == ACK_UNKNOWN)
 			settled->arrived[settled->narrived++] = record->batch_id;
-		else if (record->ack == ACK_SEEN && record->digests_stored)
+		else if (is_firm(record, now) && record->digests_stored)
 			settled->acknowledged[settled->nacknowledged++] = record->batch_id;
 		else
 			record->collected = false;

@@ -39,8 +39,14 @@ extern void pi_outbox_load(const PiBatchRecord *record);
 /* The channel has seen the acks of all deliveries up to this one. */
 extern void pi_outbox_acknowledged(uint64 tag);
 
-/* It died: what was not known to be acknowledged may come back. */
+/* It is over: what was not known to be acknowledged may come back. */
 extern void pi_outbox_consumer_lost(void);
+
+/*
+ * Before that, if it is us who close it: what the channel has seen is as good
+ * as written.
+ */
+extern void pi_outbox_broker_lives(void);
 
 /* Nothing can come back any more; the table has been told. */
 extern void pi_outbox_all_settled(void);

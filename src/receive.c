@@ -8,7 +8,8 @@
  *		Acknowledgements are not confirmed by the broker.  After each one a
  *		basic.qos is sent on the same channel; its answer shows that the
  *		channel has seen the acknowledgement.  The answers come in order, so
- *		"probes" is a queue.
+ *		"probes" is a queue.  (A quorum queue writes it a little later, see
+ *		outbox.c.)
  *
  *		After a connection died it is not known which acknowledgements
  *		arrived.  Its deliveries come back, are recognised and taken out of
@@ -186,6 +187,8 @@ pi_receive_last_answers(void)
 		pfd.revents = 0;
 		(void) poll(&pfd, 1, HEAR_STEP_MS);
 	}
+	if (consumer->conn != NULL)
+		pi_outbox_broker_lives();
 }
 
 /* In order: others shall not find our deliveries in records of ours. */
