@@ -133,7 +133,7 @@ ok(uses($brokers[0], 'the worker on the first URL'), 'the worker goes on with th
 is_complete('second node killed');
 
 $node->wait_settled;
-is($node->sql('SELECT count(*) FROM profimport.batch'), 0, 'nothing is left to remember');
+$node->poll('nothing is left to remember', 'SELECT count(*) FROM profimport.batch', 0);
 is(queue('database_import')->{messages}, 0, 'the import queue is empty');
 
 done_testing();
