@@ -1,14 +1,14 @@
 # What a broker and the line to it can do under load, besides 120_broker.pl: channels closed by
-# the broker, frames cut in two.  Every message adds, so that a double and a loss show.
+# the broker, frames cut in two, a line that drips.  Every message adds, so that a double and a
+# loss show.
 
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::RealBin/lib";
+use ProfImport::Load;
 use ProfImport::Relay;
 use ProfImport::Test;
-
-use constant MESSAGES => 1500;
 
 my $broker = ProfImport::Broker->private('line');
 my $vhost = $broker->new_vhost('line');
@@ -24,10 +24,7 @@ my $node = ProfImport::Node->create(
 $node->configure(1, 1, fields => { points => { type => 'int' } });
 $node->wait_state('idle');
 
-my $round = 0;
-my $target = 0;	# the sum when all of a round is imported
-
-sub total { return $node->sql("SELECT coalesce(sum((data->>'points')::bigint), 0) FROM profimport.profile") }
+my $load = ProfImport::Load->new(node => $node, broker => $broker, vhost => $vhost);
 
 sub connects_after
 {
@@ -42,66 +39,51 @@ sub connects_after
 sub cut_frames
 {
 	my $first = $relay->count;
-	my $all = $target - 100;
 
 	for my $bytes (5003, 1, 1000, 5)
 	{
 		my $connections = $relay->count;
 
 		$relay->cut_after($bytes);
-		poll_until { $relay->count > $connections || total() >= $all } "a cut after $bytes bytes";
+		poll_until { $relay->count > $connections || $load->left <= 100 } "a cut after $bytes bytes";
 	}
 	return cmp_ok($relay->count, '>', $first, 'the line was cut');
 }
 
-# Publishes, does harm while it is imported, and looks at every message.
-sub survive
+# Bytes trickle in both directions, so that no frame comes or goes in one piece for long.
+sub drip
 {
-	my ($what, $hurt, %options) = @_;
-	my $amqp = $broker->client($vhost);
-	my $before = total();
-	my %answers;
+	my $connects = $node->worker->{connects};
+	my $connections = $relay->count;
 
-	$round++;
-	$target = $before + MESSAGES;
-	# away meanwhile, or little would be left to be imported
-	$node->set('profimport.enabled' => 'off');
-	$node->wait_state('disabled');
-	$amqp->publish_many(
-		'database_import',
-		[
-			map {
-				{
-					body => message(
-						email => 'p' . ($_ % 40) . '@example.com',
-						($options{no_identity} ? () : (feedback_id => "$round-$_")),
-						data => { points => { action => 'incr', value => 1 } }),
-					correlation_id => "$round-$_"
-				}
-			} 1 .. MESSAGES
-		]);
-	$node->set('profimport.enabled' => undef);
-	poll_until { total() >= $before + 40 } "$what: some are imported";
-	$hurt->();
-	poll_until {
-		$answers{ $_->{correlation_id} }{ $_->{message_id} }++ for $amqp->drain('database_import_result', quiet => 0.2);
-		(keys %answers >= MESSAGES, scalar(keys %answers) . ' answered');
-	}
-	"$what: answers", 120;
-	$node->wait_settled;
-	$answers{ $_->{correlation_id} }{ $_->{message_id} }++ for $amqp->drain('database_import_result', quiet => 0.2);
-	my @again = grep { keys %{ $answers{$_} } > 1 } keys %answers;
-	is(scalar(keys %answers), MESSAGES, "$what: every message is answered");
-	is(scalar(@again), 0, "$what: and under one message_id");
-	is(total() - $before, MESSAGES, "$what: every effect once");
-	is($node->sql('SELECT count(*) FROM profimport.import_error'), 0, "$what: no error");
-	$node->poll("$what: nothing pending", 'SELECT count(*) FROM profimport.batch WHERE outgoing IS NOT NULL', 0);
-	return;
+	$relay->drip(3000);
+	my $left = $load->left;
+	poll_until { my $now = $load->left; ($now <= $left - 30, $now) } 'it goes on in drops';
+	cmp_ok($load->left, '>', 0, 'a line that drips: some are left');
+	$relay->pass;
+	is($node->worker->{connects}, $connects, 'a line that drips: no new connection');
+	return is($relay->count, $connections, 'a line that drips: nor an attempt at one');
 }
 
-survive('channels closed, no identity', sub { connects_after(sub { $broker->close_channels($vhost, 'consume$') }) }, no_identity => 1);
+$load->survive('channels closed, no identity', sub { connects_after(sub { $broker->close_channels($vhost, 'consume$') }) }, identity => 'none');
 # on either side of a frame's border, and within its header
-survive('frames cut in two, no identity', \&cut_frames, no_identity => 1);
-survive('publisher\'s channel closed', sub { $broker->close_channels($vhost, 'publish$') });
+$load->survive('frames cut in two, no identity', \&cut_frames, identity => 'none');
+$load->survive('publisher\'s channel closed', sub { $broker->close_channels($vhost, 'publish$') });
+$load->survive('a line that drips', \&drip);
+
+# A frame that takes longer than the two heartbeats after which a silent peer is given up; the
+# broker's have to wait behind it.  Whatever comes is a sign of life.
+{
+	my $amqp = $broker->client($vhost);
+	my $connections = $relay->count;
+
+	$relay->drip(2500);
+	$amqp->publish('database_import', message(email => 'long@example.com', data => { _fname => 'x' x 15_000 }));
+	my ($result) = $amqp->results(1);
+	is($result->{json}{error}, 0, 'a frame that drips: imported');
+	is($node->sql("SELECT length(data->>'_fname') FROM profimport.profile WHERE email = 'long\@example.com'"), 15_000, 'a frame that drips: whole');
+	is($relay->count, $connections, 'a frame that drips: over the same connection');
+	$relay->pass;
+}
 
 done_testing();
