@@ -149,3 +149,26 @@ COMMENT ON CONSTRAINT attempt_pkey ON profimport.attempt IS 'one row per deliver
 
 -- It was read and parsed anew by every batch.
 ALTER TABLE profimport.trigger_event DROP CONSTRAINT trigger_event_kind_known;
+
+-- ---- events are taken at a cost that depends on no statistics ----
+
+CREATE OR REPLACE FUNCTION profimport.take_trigger_events(max_events int) RETURNS SETOF profimport.trigger_event
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+BEGIN
+	IF max_events IS NULL OR max_events < 0 THEN
+		RAISE invalid_parameter_value
+			USING MESSAGE = 'max_events must not be negative or null';
+	END IF;
+	-- Takers at the same time pass over each other's rows.  Rows are removed by
+	-- the place they were locked at: statistics of a table that is full now and
+	-- empty then make the planner read all of it, for a join or for a sort.
+	RETURN QUERY
+		WITH taken AS MATERIALIZED (
+			DELETE FROM profimport.trigger_event e
+				WHERE e.ctid = ANY (ARRAY(
+					SELECT t.ctid FROM profimport.trigger_event t
+						ORDER BY t.event_id LIMIT max_events FOR UPDATE SKIP LOCKED))
+				RETURNING e.*)
+		SELECT * FROM taken ORDER BY event_id;
+END
+$$;

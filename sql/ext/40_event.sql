@@ -34,19 +34,21 @@ COMMENT ON CONSTRAINT trigger_event_pkey ON profimport.trigger_event IS 'the ord
 COMMENT ON SEQUENCE profimport.trigger_event_event_id_seq IS 'numbers of events, those that go to profimport.trigger_queue included';
 
 CREATE FUNCTION profimport.take_trigger_events(max_events int) RETURNS SETOF profimport.trigger_event
-	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+	LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
 	IF max_events IS NULL OR max_events < 0 THEN
 		RAISE invalid_parameter_value
 			USING MESSAGE = 'max_events must not be negative or null';
 	END IF;
-	-- Takers at the same time pass over each other's rows.
+	-- Takers at the same time pass over each other's rows.  Rows are removed by
+	-- the place they were locked at: statistics of a table that is full now and
+	-- empty then make the planner read all of it, for a join or for a sort.
 	RETURN QUERY
 		WITH taken AS MATERIALIZED (
-			DELETE FROM profimport.trigger_event e USING (
-				SELECT t.event_id FROM profimport.trigger_event t
-					ORDER BY t.event_id LIMIT max_events FOR UPDATE SKIP LOCKED) oldest
-				WHERE e.event_id = oldest.event_id
+			DELETE FROM profimport.trigger_event e
+				WHERE e.ctid = ANY (ARRAY(
+					SELECT t.ctid FROM profimport.trigger_event t
+						ORDER BY t.event_id LIMIT max_events FOR UPDATE SKIP LOCKED))
 				RETURNING e.*)
 		SELECT * FROM taken ORDER BY event_id;
 END
