@@ -398,6 +398,10 @@ write_table(Reader *r, StringInfo out, int depth)
 	appendStringInfoChar(out, '}');
 }
 
+/*
+ * A table of nothing but the broker's headers is as none: a quorum queue adds
+ * one to a message without headers when it delivers it again.
+ */
 static char *
 take_headers(Reader *r)
 {
@@ -405,6 +409,8 @@ take_headers(Reader *r)
 
 	initStringInfo(&out);
 	write_table(r, &out, 1);
+	if (strcmp(out.data, "{}") == 0)
+		resetStringInfo(&out);
 	return out.data;
 }
 
