@@ -677,8 +677,8 @@ remember_message_ids(const PiArrival *items, int n, const PiResult **results,
 	if (count == 0)
 		return;
 	values[0] = pi_sql_digests(digests, count);
-	values[1] = PointerGetDatum(construct_array_builtin(packed, count,
-														BYTEAOID));
+	values[1] = PointerGetDatum(construct_array(packed, count, BYTEAOID, -1, false,
+												TYPALIGN_INT));
 	values[2] = Int32GetDatum(pi_dedup_window);
 	if (pi_sql(&dedup_remember_sql, values, NULL) != (uint64) count)
 		ereport(ERROR,

@@ -79,7 +79,8 @@ pi_sql_int8s(const int64 *values, int n)
 
 	for (int i = 0; i < n; i++)
 		elems[i] = Int64GetDatum(values[i]);
-	array = construct_array_builtin(elems, n, INT8OID);
+	array = construct_array(elems, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+							TYPALIGN_DOUBLE);
 	pfree(elems);
 	return PointerGetDatum(array);
 }
