@@ -382,7 +382,9 @@ all_subs(Request *q, int *n)
 	PiSubChange *all = palloc(sizeof(PiSubChange) * (q->nsubs + 2));
 
 	*n = pi_subs_implicit(q->db, q->msg, all);
-	memcpy(all + *n, q->subs, sizeof(PiSubChange) * q->nsubs);
+	/* memcpy() must not be given a null pointer, not even for nothing */
+	if (q->nsubs > 0)
+		memcpy(all + *n, q->subs, sizeof(PiSubChange) * q->nsubs);
 	*n += q->nsubs;
 	return all;
 }
