@@ -254,16 +254,17 @@ sub floor
 # writes its own table (mode "upsert") or calls import_batch.
 sub node_js
 {
-	my ($self, $kind, $mode) = @_;
+	my ($self, $kind, $mode, %options) = @_;
 	my $n = $self->{messages};
+	my ($in, $out) = ($options{in} // 'node_in', $options{out} // 'node_out');
 
 	return unless $self->has_node;
 	$mode //= 'upsert';
-	$self->fill('node_in', [ $self->bodies($kind) ]);
+	$self->fill($in, [ $self->bodies($kind) ]);
 	my $result = $self->writing($n, $mode eq 'upsert' ? 'bench_profile' : 'profimport.profile', sub {
 		$self->external($n, 'node', "$here/node/consumer.js", $mode, $self->{broker}->url($self->{vhost}),
-			'node_in', 'node_out', $n, $self->{batch}) });
-	$self->client->purge('node_out');
+			$in, $out, $n, $self->{batch}) });
+	$self->client->purge($out);
 	return $result;
 }
 

@@ -111,7 +111,7 @@ async function main() {
 	const publisher = await amqp.connect(url);
 	const inChannel = await consumer.createChannel();
 	const outChannel = await publisher.createConfirmChannel();
-	await inChannel.assertQueue(inQueue, { durable: true });
+	await inChannel.checkQueue(inQueue);
 	await outChannel.checkQueue(outQueue);
 	await inChannel.prefetch(PREFETCH);
 	outChannel.on('return', () => { throw new Error('a result was returned'); });
