@@ -133,7 +133,9 @@ ok(uses($brokers[0], 'the worker on the first URL'), 'the worker goes on with th
 is_complete('second node killed');
 
 $node->wait_settled;
-$node->poll('nothing is left to remember', 'SELECT count(*) FROM profimport.batch', 0);
+# Digests may stay for a while: the queue still counts the consumer that was on
+# the dead node, which might hold deliveries.
+$node->poll('nothing is left to send', 'SELECT count(*) FROM profimport.batch WHERE outgoing IS NOT NULL', 0);
 is(queue('database_import')->{messages}, 0, 'the import queue is empty');
 
 done_testing();

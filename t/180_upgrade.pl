@@ -255,8 +255,10 @@ my ($again) = $amqp->results(1);
 is("$again->{message_id} $again->{correlation_id}", "$answer->{message_id} again", 'a repeat from before the update is known');
 is(total(), $sum, 'every effect once');
 is($node->sql("SELECT count(*) FROM profimport.take_trigger_events(100000)"), 2 * $sum, 'every event is handed out');
-# A worker that has to wait before the result is confirmed sends it again.
+# A worker that has to wait before it could delete the record sends its results
+# again.
 $node->wait_settled;
+$node->poll('no record of the repeat is left', 'SELECT count(*) FROM profimport.batch', 0);
 
 # ---- objects of a version that this library does not know
 
