@@ -44,6 +44,7 @@
 #include "repeats.h"
 #include "settings.h"
 #include "shmem.h"
+#include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -81,6 +82,9 @@ typedef struct Transaction
 /* The table the outbox was read from; invalid: none. */
 static Oid	attached_table = InvalidOid;
 
+/* profimport.role was empty when we began; if it changes we are ended. */
+static bool runs_as_owner = false;
+
 /* The extension is that of another owner than we run as. */
 static bool stranger = false;
 
@@ -110,22 +114,39 @@ pi_apply_is_stranger(void)
 	return stranger;
 }
 
-bool
-pi_apply_at_home(void)
+static bool
+attached_objects_are_there(Oid *owner)
 {
 	const char *reason;
-	Oid			owner;
 
-	stranger = false;
-	if (!pi_extension_usable(&reason, &owner))
+	if (!pi_extension_usable(&reason, owner))
 	{
 		pi_slot_set_error(reason);
 		return false;
 	}
-	if (OidIsValid(attached_table) && attached_table != batch_table())
+	return !OidIsValid(attached_table) || attached_table == batch_table();
+}
+
+bool
+pi_apply_at_home(void)
+{
+	Oid			owner;
+
+	stranger = false;
+	if (!attached_objects_are_there(&owner))
 		return false;
-	stranger = pi_role[0] == '\0' && owner != GetUserId();
+	stranger = runs_as_owner && owner != GetUserId();
 	return !stranger;
+}
+
+bool
+pi_apply_may_note_end(void)
+{
+	Oid			owner;
+
+	/* the role may be one that is not wanted any more; that is why we end */
+	return attached_objects_are_there(&owner) &&
+		pg_class_aclcheck(batch_table(), GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 const char *
@@ -155,6 +176,7 @@ pi_apply_init(void)
 		{"lc_messages", "C"},	/* see describe_error() */
 	};
 
+	runs_as_owner = pi_role[0] == '\0';
 	for (int i = 0; i < lengthof(settings); i++)
 	{
 		if (GetConfigOption(settings[i][0], true, false) != NULL)

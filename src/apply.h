@@ -99,6 +99,9 @@ extern void pi_apply_detach(void);
 /* Is the extension there, as it was, and ours?  In a transaction. */
 extern bool pi_apply_at_home(void);
 
+/* The same for the last transaction: may our role still write there? */
+extern bool pi_apply_may_note_end(void);
+
 /*
  * True if the last transaction found an extension that belongs to somebody
  * else, and that we should be: profimport.role is empty.  It was

@@ -347,7 +347,7 @@ pi_upkeep_note_end(bool clean)
 
 	AbortOutOfAnyTransaction();
 	StartTransactionCommand();
-	if (!pi_apply_at_home() || !lock_at_once("worker_run") ||
+	if (!pi_apply_may_note_end() || !lock_at_once("worker_run") ||
 		!lock_at_once("attempt") || !lock_at_once("batch"))
 	{
 		AbortCurrentTransaction();
