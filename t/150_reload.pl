@@ -50,6 +50,19 @@ sub publish_at_once
 	return;
 }
 
+my $seen = 100;
+
+# A reload is a signal, which a message may overtake.  That the worker has read the settings shows in a new prefetch,
+# which it notes once it consumes with it.
+sub set_and_see
+{
+	my (%settings) = @_;
+
+	$node->set(%settings, 'profimport.prefetch' => ++$seen);
+	$node->poll("the worker has read " . join(' ', sort keys %settings), 'SELECT prefetch FROM profimport.worker_run WHERE worker = 1', $seen);
+	return;
+}
+
 imports('before');
 my $pid = $node->worker->{pid};
 
@@ -111,7 +124,7 @@ $pid = $node->worker->{pid};
 
 # ---- batch_delay
 
-$node->set('profimport.batch_delay' => '300ms');
+set_and_see('profimport.batch_delay' => '300ms');
 $batches = $node->worker->{batches};
 $amqp->publish('database_import', message(email => "d$_\@example.com")) for 1 .. 5;
 $amqp->results(5);
@@ -120,7 +133,7 @@ $node->set('profimport.batch_delay' => undef);
 
 # ---- max_message_size
 
-$node->set('profimport.max_message_size' => '1kB');
+set_and_see('profimport.max_message_size' => '1kB');
 $amqp->publish('database_import', message(email => 'big@example.com', data => { _city => 'x' x 2000 }));
 my ($r) = $amqp->results(1);
 is($r->{json}{error}, 400, 'max_message_size: a larger one is a 400');
@@ -129,7 +142,7 @@ $node->set('profimport.max_message_size' => undef);
 
 # ---- TTL
 
-$node->set('profimport.result_ttl' => '1h');
+set_and_see('profimport.result_ttl' => '1h');
 $r = imports('shorter TTL');
 is($r->{expiration}, '3600000', 'result_ttl: results carry it');
 is(queue('database_import_result')->{arguments}{'x-message-ttl'}, 86_400_000, 'the queue is as it was');
@@ -139,7 +152,7 @@ $broker->close_connections($vhost, '^profimport postgres');
 imports('after a reconnect');
 my $warnings_after = () = slurp_file($node->logfile) =~ /keeps messages for another time/g;
 is($warnings_after, $warnings, 'which is not repeated');
-$node->set('profimport.result_ttl' => 0);
+set_and_see('profimport.result_ttl' => 0);
 $r = imports('no TTL');
 is($r->{expiration}, undef, 'result_ttl 0: no expiration');
 $amqp->delete('database_import_result');
