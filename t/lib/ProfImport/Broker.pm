@@ -39,7 +39,7 @@ the text of its rabbitmq.conf, erl_args => "..." goes to the Erlang machine, tls
 =item @brokers = ProfImport::Broker->cluster($name, $nodes, %options)
 
 That many nodes that form one cluster, as private() makes one; they share the epmd of the first, which outlives
-its node, and know each other's names from the start.  What is done with one (a virtual host, a user) holds for all.
+its node, and the others are told the first's name.  What is done with one (a virtual host, a user) holds for all.
 
 =item $broker->running_nodes
 
@@ -168,15 +168,17 @@ sub cluster
 	my ($class, $name, $nodes, %options) = @_;
 	my $base = $ENV{TESTDATADIR} || $ENV{TMPDIR} || '/tmp';
 	my @brokers = map { $class->at("$base/broker_${name}${_}_$$", %options, owner => $$) } 1 .. $nodes;
-	my $number = 0;
-	my $config = join('', "cluster_formation.peer_discovery_backend = classic_config\n",
-		map { 'cluster_formation.classic_config.nodes.' . ++$number . ' = ' . $_->_settings->{node} . "\n" } @brokers);
+	my $seed = $brokers[0]->_settings->{node};
 
-	for my $broker (@brokers)
+	# The first knows of nobody and the others of the first only: since RabbitMQ 4 a node at its first start waits for
+	# every node that it is told of, and nodes that wait for each other could elect another first.
+	$_->{clustered} = 1 for @brokers;
+	for my $broker (@brokers[ 1 .. $#brokers ])
 	{
-		$broker->{config} .= $config;
-		$broker->{clustered} = 1;
-		$broker->{member_of} = $brokers[0] if $broker != $brokers[0];
+		$broker->{member_of} = $brokers[0];
+		$broker->{config} .= "cluster_formation.peer_discovery_backend = classic_config\n"
+		  . "cluster_formation.classic_config.nodes.1 = $seed\n"
+		  . 'cluster_formation.classic_config.nodes.2 = ' . $broker->_settings->{node} . "\n";
 	}
 	push @private, @brokers;
 	# The others join the first, and may do so at the same time.
