@@ -380,6 +380,7 @@ publish(void)
 		if (!pi_is_time(publisher->retry_at))
 			return false;
 		pi_tell_connecting();
+		publisher->former_queue = pi_outbox_former_queue();
 		if (!pi_link_open(publisher))
 			return false;
 	}
@@ -389,6 +390,7 @@ publish(void)
 	{
 		if (!pi_is_time(publisher->retry_at))
 			return false;
+		publisher->former_queue = pi_outbox_former_queue();
 		if (!pi_link_see_to_queues(publisher))
 		{
 			if (publisher->conn == NULL)

@@ -477,6 +477,31 @@ pi_outbox_unsent(void)
 	return unsent;
 }
 
+const char *
+pi_outbox_former_queue(void)
+{
+	dlist_iter	iter;
+
+	if (pi_trigger_queue[0] != '\0')
+		return NULL;
+	dlist_foreach(iter, &records)
+	{
+		Record	   *record = dlist_container(Record, node, iter.cur);
+
+		if (record->unconfirmed == 0)
+			continue;
+
+		/* events are behind the results */
+		for (int i = record->nout - 1;
+			 i >= 0 && record->out[i].kind == PI_OUT_EVENT; i--)
+		{
+			if (record->states[i] != OUT_CONFIRMED)
+				return record->event_queue;
+		}
+	}
+	return NULL;
+}
+
 /* ---- what the table may forget -------------------------------------- */
 
 static inline TimestampTz

@@ -67,6 +67,13 @@ extern uint64 pi_outbox_pending(void);
 /* Of these: waiting to be sent. */
 extern uint64 pi_outbox_unsent(void);
 
+/*
+ * profimport.trigger_queue was emptied while events were pending: where the
+ * oldest of them goes.  NULL if there is none.  Valid as long as it has not
+ * arrived.
+ */
+extern const char *pi_outbox_former_queue(void);
+
 /* ---- what the table may forget -------------------------------------- */
 
 typedef struct PiSettled

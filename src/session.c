@@ -246,6 +246,12 @@ see_to_publisher_queues(PiLink *link, char *why, size_t size)
 	if (pi_trigger_queue[0] != '\0' &&
 		!see_to_queue(link, pi_trigger_queue, 0, &existed, why, size))
 		return false;
+
+	/* a refusal concerns what goes there alone; it is no reason to stop */
+	if (link->former_queue != NULL && pi_declare_queues &&
+		!see_to_queue(link, link->former_queue, 0, &existed, why, size) &&
+		!refused(link->conn))
+		return false;
 	return true;
 }
 

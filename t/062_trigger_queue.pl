@@ -61,4 +61,16 @@ is($node->sql('SELECT kind FROM profimport.trigger_event'), 'profile_updated', '
 $node->wait_settled;
 is($amqp->count('triggers'), 0, 'and not in the queue');
 
+# the queue is given up and deleted with events pending: they go there all the same
+$node->set('profimport.workers' => 0, 'profimport.trigger_queue' => 'triggers');
+$node->poll('no worker', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'profimport worker'", 0);
+$node->poll('the queue again', 'SHOW profimport.trigger_queue', 'triggers');
+$node->import(message(email => 'b@example.com', data => { n => 11 }));
+$amqp->delete('triggers');
+$node->set('profimport.workers' => 1, 'profimport.trigger_queue' => '');
+poll_until { $amqp->exists('triggers') } 'the queue is declared for what is left';
+my ($last) = $amqp->consume('triggers', 1);
+is_json($last->{json}{changes}, { n => 11 }, 'an event of before');
+$node->wait_settled;
+
 done_testing();
