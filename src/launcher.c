@@ -290,7 +290,8 @@ look_at_child(int i, TimestampTz now)
 
 	if (child->stopping)
 	{
-		/* as wanted */
+		/* as wanted; it may have left results to others */
+		pi_wake_workers();
 		child->stopping = false;
 		child->not_before = 0;
 		pi_backoff_reset(&child->backoff);

@@ -605,8 +605,8 @@ pi_wake_generation(void)
  * ------------------------------------------------------------------------
  */
 
-static void
-wake_workers(void)
+void
+pi_wake_workers(void)
 {
 	int			i;
 
@@ -640,7 +640,7 @@ at_xact_end(XactEvent event, void *arg)
 			if (count_wanted)
 				add_by_code(pending_by_code);
 			if (wake_wanted)
-				wake_workers();
+				pi_wake_workers();
 			break;
 
 		case XACT_EVENT_PRE_PREPARE:

@@ -173,6 +173,9 @@ extern uint64 pi_wake_generation(void);
  */
 extern void pi_wake_workers_at_commit(void);
 
+/* At once: there may be records that are nobody's. */
+extern void pi_wake_workers(void);
+
 /*
  * At commit of the current transaction: adds to the counters of stat_result.
  * For SQL functions that import; workers use pi_slot_count_batch().

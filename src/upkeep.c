@@ -88,6 +88,27 @@ load_records(List *records, int room)
 		pi_worker.records_left = true;
 }
 
+/* A row of a worker that neither runs nor will be started is nobody's. */
+static void
+release_records(void)
+{
+	int			live[PI_MAX_WORKERS_LIMIT];
+	int			n = 0;
+
+	for (int i = 0; i < pi_max_workers; i++)
+	{
+		PiSlot	   *slot = &pi_shared->slots[i];
+		pid_t		pid;
+
+		SpinLockAcquire(&slot->mutex);
+		pid = slot->pid;
+		SpinLockRelease(&slot->mutex);
+		if (pid != 0 || i < pi_configured_workers())
+			live[n++] = i + 1;
+	}
+	pi_journal_release(live, n);
+}
+
 /* What belongs to this worker and is not in memory, and what is nobody's. */
 static void
 load_work(void *arg)
@@ -97,6 +118,8 @@ load_work(void *arg)
 	int			room = load_room();
 
 	pi_worker.records_left = false;
+	if (pi_my_worker == 0)
+		release_records();
 	load_records(pi_journal_load(pi_my_worker + 1, known, nknown, room), room);
 	room = load_room();
 	load_records(pi_journal_claim(pi_my_worker + 1, room), room);
@@ -115,8 +138,12 @@ pi_upkeep_claim(void)
 		return;
 	pi_worker.wake_generation = generation;
 	status = pi_apply_small(load_work, NULL, true, &result);
-	if (status != PI_APPLY_DONE)
-		report("take over results", status, &result);
+	if (status == PI_APPLY_DONE)
+		return;
+
+	/* nobody wakes us for the same records again */
+	pi_worker.maintain_at = Min(pi_worker.maintain_at, pi_in_ms(TROUBLE_MS));
+	report("take over results", status, &result);
 }
 
 /* ---- attach --------------------------------------------------------- */
@@ -263,35 +290,11 @@ pi_upkeep_forget(void)
 	pgstat_report_stat(true);
 }
 
-/* A row of a worker that neither runs nor will be started is nobody's. */
-static void
-release_records(void)
-{
-	int			live[PI_MAX_WORKERS_LIMIT];
-	int			n = 0;
-
-	for (int i = 0; i < pi_max_workers; i++)
-	{
-		PiSlot	   *slot = &pi_shared->slots[i];
-		pid_t		pid;
-
-		SpinLockAcquire(&slot->mutex);
-		pid = slot->pid;
-		SpinLockRelease(&slot->mutex);
-		if (pid != 0 || i < pi_configured_workers())
-			live[n++] = i + 1;
-	}
-	pi_journal_release(live, n);
-}
-
 static void
 maintain_work(void *arg)
 {
 	if (pi_my_worker == 0)
-	{
-		release_records();
 		pi_maintain(arg);
-	}
 
 	/* rows may have come by other ways than through this process: a restore */
 	load_work(NULL);
