@@ -220,6 +220,8 @@ run_transaction(Transaction *xact)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	xact->work(xact->arg);
 	disable_timeout(STATEMENT_TIMEOUT, false);
+	/* if it has just fired, here and not in a wait for a standby */
+	CHECK_FOR_INTERRUPTS();
 	PopActiveSnapshot();
 	SPI_finish();
 	if (xact->roll_back)

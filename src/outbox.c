@@ -93,6 +93,7 @@ typedef struct Flight
 
 static MemoryContext outbox_context;
 static dlist_head records;
+static bool from_quorum_queue;
 static uint64 pending;
 static uint64 unsent;
 
@@ -227,13 +228,19 @@ pi_outbox_acknowledged(uint64 tag)
 	}
 }
 
+void
+pi_outbox_consumer_opened(bool quorum_queue)
+{
+	from_quorum_queue = quorum_queue;
+}
+
 /* Can nothing of it come back, even if the broker dies now? */
 static bool
 is_firm(const Record *record, TimestampTz now)
 {
 	if (record->ack != ACK_SEEN)
 		return false;
-	return !record->digests_stored || pi_queue_type != PI_QUEUE_QUORUM ||
+	return !record->digests_stored || !from_quorum_queue ||
 		now >= TimestampTzPlusMilliseconds(record->seen_at, QUORUM_LOG_MS);
 }
 

@@ -36,6 +36,9 @@ extern void pi_outbox_load(const PiBatchRecord *record);
 
 /* ---- the consumer connection ---------------------------------------- */
 
+/* It is open, and consumes from a queue of this type. */
+extern void pi_outbox_consumer_opened(bool quorum_queue);
+
 /* The channel has seen the acks of all deliveries up to this one. */
 extern void pi_outbox_acknowledged(uint64 tag);
 

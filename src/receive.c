@@ -253,6 +253,7 @@ open_connection(void)
 	pi_tell_connecting();
 	if (!pi_link_open(consumer))
 		return false;
+	pi_outbox_consumer_opened(consumer->quorum);
 	pi_slot_count_connect();
 	pi_link_prosper(consumer);
 	pi_upkeep_note_prefetch();

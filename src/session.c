@@ -223,13 +223,39 @@ compare_ttl(PiAmqp *conn)
 			 errhint("Results carry an expiration of profimport.result_ttl; the broker applies the shorter of the two.")));
 }
 
+/*
+ * Of which type is a queue that was there already?  Asked in the same way;
+ * who may not ask goes by the setting.  False: the connection is gone.
+ */
+static bool
+learn_type(PiLink *link)
+{
+	link->quorum = pi_queue_type == PI_QUEUE_QUORUM;
+	if (pi_amqp_queue_declare(link->conn, pi_import_queue,
+							  queue_type_name(pi_queue_type), 0, NULL))
+		return true;
+	if (!refused(link->conn))
+		return false;
+	if (pi_amqp_error(link->conn)->kind == PI_AMQP_PRECONDITION &&
+		strstr(pi_amqp_error(link->conn)->text, "x-queue-type") != NULL)
+		link->quorum = !link->quorum;
+	return true;
+}
+
 static bool
 see_to_consumer_queues(PiLink *link, char *why, size_t size)
 {
 	bool		existed;
 
 	link->missing = false;
-	return see_to_queue(link, pi_import_queue, 0, &existed, why, size);
+	link->quorum = pi_queue_type == PI_QUEUE_QUORUM;
+	if (!see_to_queue(link, pi_import_queue, 0, &existed, why, size))
+		return false;
+	if (!existed || learn_type(link))
+		return true;
+	snprintf(why, size, "queue \"%s\": %s", pi_import_queue,
+			 pi_amqp_error(link->conn)->text);
+	return false;
 }
 
 static bool

@@ -29,6 +29,7 @@ typedef struct PiLink
 	bool		ready;			/* the queues are there */
 	int			distrusted;		/* times in a row, nothing having worked since */
 	bool		missing;		/* one is not, and must not be declared */
+	bool		quorum;			/* consumer: it is a quorum queue */
 	const char *former_queue;	/* where some messages still go, although no
 								 * setting names it any more; NULL: nowhere */
 	char		broker[768];	/* described, without password */

@@ -12,17 +12,18 @@ use ProfImport::Test;
 
 my $broker = ProfImport::Broker->private('quorum');
 my $vhost = $broker->new_vhost('quorum');
+# Not by the worker, whose setting says classic: what counts is what the queue is.
+$broker->client($vhost)->declare('database_import', arguments => { 'x-queue-type' => 'quorum' });
 my $node = ProfImport::Node->create(
 	'quorum',
 	url => $broker->url($vhost),
 	conf => {
-		'profimport.queue_type' => 'quorum',
 		'profimport.batch_size' => 5,
 		'profimport.reconnect_delay_max' => '200ms' });
 
 $node->configure(1, 1, fields => { points => { type => 'int' }, serial => { type => 'int' } });
 $node->wait_state('idle');
-is($_->{type}, 'quorum', "$_->{name} is a quorum queue") for @{ $broker->queues($vhost) };
+is($_->{type}, $_->{name} eq 'database_import' ? 'quorum' : 'classic', "type of $_->{name}") for @{ $broker->queues($vhost) };
 
 my $load = ProfImport::Load->new(node => $node, broker => $broker, vhost => $vhost);
 
