@@ -211,8 +211,9 @@ $node->wait_settled;
 $amqp->delete('database_import_result');
 $amqp->declare('database_import_result', arguments => { 'x-max-length' => 0, 'x-overflow' => 'reject-publish' });
 $amqp->publish_many('database_import', [ map { { body => JSON::PP->new->encode(message(email => "p$_\@example.com")) } } 1 .. 110 ]);
-$node->wait_state('paused');
-finds('workers', qr/worker 1 is in state paused: too many results wait.*x-max-length/, 'paused');
+# It may be about to connect anew just when it is looked at, so this is polled.
+$node->poll('paused: check() says so and why', "SELECT ok || ' ' || detail FROM profimport.check() WHERE item = 'workers'",
+	qr/^false .*worker 1 is in state paused: too many results wait.*x-max-length/s);
 $amqp->delete('database_import_result');
 $amqp->results(110);
 $node->wait_settled;
