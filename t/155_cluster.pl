@@ -16,6 +16,12 @@ use constant REDELIVERED => 180;
 
 my @brokers = ProfImport::Broker->cluster('quorum', 3);
 my $vhost = $brokers[0]->new_vhost('cluster');
+# A virtual host comes up on the other nodes in its own time.
+for my $broker (@brokers)
+{
+	my $client = $broker->client($vhost);
+	poll_until { eval { $client->exists('anything'); 1 } ? (1) : (0, $@) } "the virtual host on " . $broker->port;
+}
 # the node that is never killed
 my $amqp = $brokers[2]->client($vhost);
 my $node = ProfImport::Node->create(
