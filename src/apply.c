@@ -8,7 +8,8 @@
  *
  *		1  take part in the order of batches, then look whether the
  *		   connection that delivered this one still lives (repeats.c says why)
- *		2  forget records that are settled: costs no commit of its own
+ *		2  forget records that are settled, if they are enough to be worth
+ *		   it: costs no commit of its own
  *		3  recognise what was applied before
  *		4  import the rest
  *		5  write the record of this batch: digests and results
@@ -51,6 +52,14 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+/*
+ * Settled records are forgotten by a batch when they have so many messages,
+ * or when it is so long ago that any were: while messages come one by one,
+ * somebody may wait for each result, and one statement does for many.
+ */
+#define FORGET_MESSAGES 64
+#define FORGET_MS 200
+
 typedef struct Apply
 {
 	const PiApplyRequest *request;
@@ -81,6 +90,9 @@ typedef struct Transaction
 
 /* The table the outbox was read from; invalid: none. */
 static Oid	attached_table = InvalidOid;
+
+/* When records were forgotten last. */
+static TimestampTz forgot_at = 0;
 
 /* profimport.role was empty when we began; if it changes we are ended. */
 static bool runs_as_owner = false;
@@ -436,11 +448,22 @@ on_tick(void *arg)
 		lose_connection(a);
 }
 
+static bool
+forgetting_is_due(void)
+{
+	int			n = pi_outbox_settled_messages();
+
+	return n >= Min(FORGET_MESSAGES, pi_batch_size) ||
+		(n > 0 && TimestampDifferenceExceeds(forgot_at, GetCurrentTimestamp(),
+											 FORGET_MS));
+}
+
 static void
 forget_settled(void)
 {
 	PiSettled	settled;
 
+	forgot_at = GetCurrentTimestamp();
 	pi_outbox_settled(&settled);
 	pi_journal_delete(settled.done, settled.ndone);
 	pi_journal_arrived(settled.arrived, settled.narrived);
@@ -584,7 +607,7 @@ apply_work(void *arg)
 	pi_repeats_enter(a->redelivered > 0);
 	if (!request->tick(true))
 		lose_connection(a);
-	if (!request->rehearse)
+	if (!request->rehearse && forgetting_is_due())
 		forget_settled();
 
 	memset(&scope, 0, sizeof(scope));

@@ -294,7 +294,7 @@ import(void)
 				(void) send_outgoing();
 			}
 			PI_CRASHPOINT("before-ack");
-			pi_receive_acknowledge(tag);
+			pi_receive_acknowledge(tag, result.n);
 			if (!results_first)
 				PI_CRASHPOINT("before-publish");
 			pi_worker.times_away = 0;
@@ -540,6 +540,7 @@ pi_consume_turn(TimestampTz *wake_at)
 		{
 			pi_receive_ask_depth();
 			again |= import();
+			pi_receive_probe();
 		}
 		if (pi_worker.attached)
 			again |= publish();
@@ -564,18 +565,22 @@ pi_consume_turn(TimestampTz *wake_at)
 }
 
 void
-pi_consume_sockets(pgsocket *sockets, bool *writable)
+pi_consume_sockets(PiSocket *sockets)
 {
-	PiAmqp	   *conns[2] = {consumer->conn, publisher->conn};
+	PiLink	   *links[PI_NUM_SOCKETS] = {consumer, publisher};
 
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < PI_NUM_SOCKETS; i++)
 	{
-		sockets[i] = PGINVALID_SOCKET;
-		writable[i] = false;
-		if (conns[i] == NULL)
+		PiAmqp	   *conn = links[i]->conn;
+
+		sockets[i].fd = PGINVALID_SOCKET;
+		sockets[i].opened_at = 0;
+		sockets[i].writable = false;
+		if (conn == NULL)
 			continue;
-		sockets[i] = pi_amqp_socket(conns[i]);
-		(void) pi_amqp_flush(conns[i], &writable[i]);
+		sockets[i].fd = pi_amqp_socket(conn);
+		sockets[i].opened_at = links[i]->opened_at;
+		(void) pi_amqp_flush(conn, &sockets[i].writable);
 	}
 }
 

@@ -19,11 +19,18 @@ extern void pi_consume_init(void);
  */
 extern bool pi_consume_turn(TimestampTz *wake_at);
 
-/*
- * For the wait set: the sockets of the consumer and of the publisher, or
- * PGINVALID_SOCKET, and whether they have something to write.
- */
-extern void pi_consume_sockets(pgsocket *sockets, bool *writable);
+/* A socket to wait for. */
+typedef struct PiSocket
+{
+	pgsocket	fd;				/* PGINVALID_SOCKET: no connection */
+	TimestampTz opened_at;		/* tells connections apart: numbers come again */
+	bool		writable;		/* there is something to write */
+} PiSocket;
+
+#define PI_NUM_SOCKETS 2
+
+/* For the wait set: those of the consumer and of the publisher. */
+extern void pi_consume_sockets(PiSocket *sockets);
 
 /* The settings were read anew. */
 extern void pi_consume_reload(void);

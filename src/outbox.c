@@ -517,6 +517,15 @@ thin_at(const Record *record)
 	return TimestampTzPlusMilliseconds(record->seen_at, THIN_AFTER_MS);
 }
 
+/* Is there something of it that the table may forget? */
+static bool
+has_settled(const Record *record, TimestampTz now)
+{
+	if (record->unconfirmed == 0)
+		return record->ack == ACK_UNKNOWN || is_firm(record, now);
+	return record->digests_stored && is_firm(record, now);
+}
+
 TimestampTz
 pi_outbox_settled_at(void)
 {
@@ -528,14 +537,30 @@ pi_outbox_settled_at(void)
 	{
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
-		if (record->unconfirmed == 0 &&
-			(record->ack == ACK_UNKNOWN || is_firm(record, now)))
+		if (record->unconfirmed == 0 && has_settled(record, now))
 			return now;
 		if (record->ack == ACK_SEEN && record->digests_stored &&
 			(at == 0 || thin_at(record) < at))
 			at = thin_at(record);
 	}
 	return at;
+}
+
+int
+pi_outbox_settled_messages(void)
+{
+	dlist_iter	iter;
+	int			n = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	dlist_foreach(iter, &records)
+	{
+		Record	   *record = dlist_container(Record, node, iter.cur);
+
+		if (has_settled(record, now))
+			n += Max(record->nout, 1);
+	}
+	return n;
 }
 
 void
@@ -558,15 +583,15 @@ pi_outbox_settled(PiSettled *settled)
 	{
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
-		record->collected = true;
-		if (record->unconfirmed == 0 && is_firm(record, now))
-			settled->done[settled->ndone++] = record->batch_id;
-		else if (record->unconfirmed == 0 && record->ack == ACK_UNKNOWN)
-			settled->arrived[settled->narrived++] = record->batch_id;
-		else if (is_firm(record, now) && record->digests_stored)
+		record->collected = has_settled(record, now);
+		if (!record->collected)
+			continue;
+		if (record->unconfirmed > 0)
 			settled->acknowledged[settled->nacknowledged++] = record->batch_id;
+		else if (record->ack == ACK_UNKNOWN)
+			settled->arrived[settled->narrived++] = record->batch_id;
 		else
-			record->collected = false;
+			settled->done[settled->ndone++] = record->batch_id;
 	}
 }
 

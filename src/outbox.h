@@ -95,6 +95,9 @@ typedef struct PiSettled
  */
 extern TimestampTz pi_outbox_settled_at(void);
 
+/* How many messages that is. */
+extern int	pi_outbox_settled_messages(void);
+
 /*
  * Collects it, in CurrentMemoryContext.  After the transaction that told the
  * table, pi_outbox_forget() with its outcome.

@@ -5,11 +5,13 @@
  *		the queue.
  *
  * NOTES
- *		Acknowledgements are not confirmed by the broker.  After each one a
+ *		Acknowledgements are not confirmed by the broker.  After them a
  *		basic.qos is sent on the same channel; its answer shows that the
- *		channel has seen the acknowledgement.  The answers come in order, so
+ *		channel has seen the acknowledgements.  The answers come in order, so
  *		"probes" is a queue.  (A quorum queue writes it a little later, see
- *		outbox.c.)
+ *		outbox.c.)  A large batch has its own; of small ones several share
+ *		one, for it is work for the broker and for us, and nobody waits for
+ *		the answer.
  *
  *		After a connection died it is not known which acknowledgements
  *		arrived.  Its deliveries come back, are recognised and taken out of
@@ -48,6 +50,10 @@
 #define HEAR_MS 300
 #define HEAR_STEP_MS 20
 
+/* So many messages acknowledged, or so long, and a probe follows. */
+#define PROBE_MESSAGES 64
+#define PROBE_MS 20
+
 static PiFeed *const feed = &pi_worker.feed;
 static PiLink *const consumer = &pi_worker.consumer;
 
@@ -60,6 +66,7 @@ lost(void)
 	pi_outbox_consumer_lost();
 	pi_slot_set_open_batches(0);
 	pi_worker.nprobes = 0;
+	pi_worker.unprobed = 0;
 	pi_worker.cancelled = false;
 	pi_worker.reopen = false;
 	pi_worker.unsettled = true;
@@ -124,10 +131,38 @@ probe(uint64 tag, bool settling)
 	return pi_amqp_probe(consumer->conn, pi_effective_prefetch());
 }
 
-void
-pi_receive_acknowledge(uint64 tag)
+/* For all acknowledgements that have none yet. */
+static bool
+probe_acknowledged(void)
 {
-	if (!pi_amqp_ack(consumer->conn, tag, true) || !probe(tag, false))
+	pi_worker.unprobed = 0;
+	return probe(pi_worker.unprobed_tag, false);
+}
+
+void
+pi_receive_acknowledge(uint64 tag, int n)
+{
+	bool		rest;
+	bool		sent;
+
+	if (pi_worker.unprobed == 0)
+		pi_worker.probe_at = pi_in_ms(PROBE_MS);
+	pi_worker.unprobed += n;
+	pi_worker.unprobed_tag = tag;
+	sent = pi_amqp_ack(consumer->conn, tag, true);
+	if (sent && pi_worker.unprobed >= Min(PROBE_MESSAGES, pi_batch_size))
+		sent = probe_acknowledged();
+	else if (sent)
+		sent = pi_amqp_flush(consumer->conn, &rest);
+	if (!sent)
+		pi_receive_failed();
+}
+
+void
+pi_receive_probe(void)
+{
+	if (pi_worker.unprobed > 0 && pi_is_time(pi_worker.probe_at) &&
+		!probe_acknowledged())
 		pi_receive_failed();
 }
 
@@ -160,6 +195,9 @@ pi_receive_last_answers(void)
 {
 	TimestampTz until = pi_in_ms(HEAR_MS);
 
+	if (consumer->conn != NULL && pi_worker.unprobed > 0 &&
+		!probe_acknowledged())
+		return;
 	while (consumer->conn != NULL && pi_worker.nprobes > 0 &&
 		   !pi_is_time(until))
 	{

@@ -15,8 +15,11 @@
  */
 extern bool pi_receive(void);
 
-/* The import of everything up to this delivery is committed. */
-extern void pi_receive_acknowledge(uint64 tag);
+/* The import of n messages more, up to this delivery, is committed. */
+extern void pi_receive_acknowledge(uint64 tag, int n);
+
+/* Asks whether acknowledgements have arrived, if it is time. */
+extern void pi_receive_probe(void);
 
 /* Asks for the depth of the queue, if somebody wants to know. */
 extern void pi_receive_ask_depth(void);

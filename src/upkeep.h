@@ -53,6 +53,9 @@ typedef struct PiWorker
 	PiProbe    *probes;
 	int			nprobes;
 	int			probe_room;
+	int			unprobed;		/* messages acknowledged since the last probe */
+	uint64		unprobed_tag;	/* the last of them */
+	TimestampTz probe_at;		/* at the latest, if there are any */
 
 	/* pausing */
 	TimestampTz paused_since;	/* 0: not paused */

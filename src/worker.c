@@ -58,35 +58,63 @@ reload(void)
 }
 
 /*
- * Waits until wake_at (0: for ever), or for anything else.  The set is made
- * anew each time: sockets come and go, and a set that holds a closed one must
- * not be touched.
+ * The set of what is waited for, kept as long as the connections are the
+ * same; one that holds a closed socket must not be touched.
  */
+static WaitEventSet *
+wait_set(void)
+{
+	static WaitEventSet *set = NULL;
+	static PiSocket known[PI_NUM_SOCKETS];
+	static int	positions[PI_NUM_SOCKETS];
+	PiSocket	now[PI_NUM_SOCKETS];
+	WaitEventSet *made = set;
+	bool		same = set != NULL;
+
+	pi_consume_sockets(now);
+	for (int i = 0; i < PI_NUM_SOCKETS; i++)
+		same &= now[i].fd == known[i].fd &&
+			now[i].opened_at == known[i].opened_at;
+	if (!same)
+	{
+		if (set != NULL)
+			FreeWaitEventSet(set);
+		set = NULL;
+		made = pi_create_wait_event_set(2 + PI_NUM_SOCKETS);
+		AddWaitEventToSet(made, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		AddWaitEventToSet(made, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL,
+						  NULL);
+	}
+	for (int i = 0; i < PI_NUM_SOCKETS; i++)
+	{
+		int			events = WL_SOCKET_READABLE |
+		(now[i].writable ? WL_SOCKET_WRITEABLE : 0);
+
+		if (now[i].fd == PGINVALID_SOCKET)
+			continue;
+		if (!same)
+			positions[i] = AddWaitEventToSet(made, events, now[i].fd, NULL,
+											 NULL);
+		else if (now[i].writable != known[i].writable)
+			ModifyWaitEvent(set, positions[i], events, NULL);
+	}
+	memcpy(known, now, sizeof(known));
+	set = made;
+	return set;
+}
+
+/* Waits until wake_at (0: for ever), or for anything else. */
 static void
 wait_for_event(TimestampTz wake_at)
 {
-	WaitEventSet *set;
+	WaitEventSet *set = wait_set();
 	WaitEvent	event;
-	pgsocket	sockets[2];
-	bool		writable[2];
 	long		timeout = -1;
 
 	if (wake_at != 0)
 		timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
 												  wake_at);
-	pi_consume_sockets(sockets, writable);
-	set = pi_create_wait_event_set(4);
-	AddWaitEventToSet(set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
-	AddWaitEventToSet(set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	for (int i = 0; i < 2; i++)
-	{
-		if (sockets[i] != PGINVALID_SOCKET)
-			AddWaitEventToSet(set, WL_SOCKET_READABLE |
-							  (writable[i] ? WL_SOCKET_WRITEABLE : 0),
-							  sockets[i], NULL, NULL);
-	}
 	(void) WaitEventSetWait(set, timeout, &event, 1, wait_event);
-	FreeWaitEventSet(set);
 	ResetLatch(MyLatch);
 }
 

@@ -205,5 +205,22 @@ $node->set('profimport.enabled' => undef);
 $node->wait_state('idle');
 is(logged(qr/did not end cleanly/), $careful, 'and seen');
 
+# ---- one message after the other, each when the one before is answered: records are forgotten many at once, but in time
+
+my $session = $node->background_psql('postgres');
+my ($most, $batches_before) = (0, $node->worker->{batches});
+for my $i (1 .. 400)
+{
+	$amqp->publish('database_import', message(email => 'line@example.com', feedback_id => "line $i"));
+	results_of(1);
+	next if $i % 10;
+	my $count = $session->query_safe('SELECT count(*) FROM profimport.batch');
+	$most = $count if $count > $most;
+}
+$session->quit;
+is($node->worker->{batches} - $batches_before, 400, 'a batch for each');
+cmp_ok($most, '<=', 80, 'of which few are remembered at any time');
+$node->poll('and none when nothing comes any more', 'SELECT count(*) FROM profimport.batch', 0);
+
 $application->quit;
 done_testing();
