@@ -71,6 +71,11 @@ GRANT SELECT ON profimport.stat_minute TO pg_monitor;
 
 COMMENT ON FUNCTION profimport.stat_reset() IS 'zeroes the counters of stat_worker, stat_result and stat_minute';
 
+-- ---- the record of a batch tells where its deliveries come from ----
+
+COMMENT ON COLUMN profimport.batch.digests IS
+	'16 bytes for each delivery that may come back although it was applied; zeros where it has come back; then 4 bytes for queue and virtual host and 4 for the broker: hashes of their names';
+
 -- ---- declarations that cannot be are refused with a hint ----
 
 CREATE FUNCTION profimport.declaration_check() RETURNS trigger

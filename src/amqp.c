@@ -36,6 +36,12 @@ pi_amqp_heartbeat(const PiAmqp *conn)
 	return conn->heartbeat;
 }
 
+const char *
+pi_amqp_cluster_name(const PiAmqp *conn)
+{
+	return conn->cluster_name;
+}
+
 bool
 pi_amqp_blocked(const PiAmqp *conn)
 {

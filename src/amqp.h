@@ -116,6 +116,12 @@ extern const PiAmqpError *pi_amqp_error(const PiAmqp *conn);
 /* Negotiated heartbeat in seconds; 0: none. */
 extern int	pi_amqp_heartbeat(const PiAmqp *conn);
 
+/*
+ * What the broker calls itself, the same for all nodes of a cluster that was
+ * given a name; "" if it does not say.
+ */
+extern const char *pi_amqp_cluster_name(const PiAmqp *conn);
+
 /* True between connection.blocked and connection.unblocked. */
 extern bool pi_amqp_blocked(const PiAmqp *conn);
 

@@ -302,6 +302,24 @@ expect(PiAmqp *conn, amqp_method_number_t method, int64 deadline)
 	return NULL;
 }
 
+/* What else the broker tells of itself is for people. */
+static void
+note_cluster_name(PiAmqp *conn, const amqp_table_t *properties)
+{
+	for (int i = 0; i < properties->num_entries; i++)
+	{
+		const amqp_table_entry_t *entry = &properties->entries[i];
+		const amqp_bytes_t *value = &entry->value.value.bytes;
+
+		if (entry->key.len == 12 &&
+			memcmp(entry->key.bytes, "cluster_name", 12) == 0 &&
+			entry->value.kind == AMQP_FIELD_KIND_UTF8)
+			snprintf(conn->cluster_name, sizeof(conn->cluster_name), "%.*s",
+					 (int) Min(value->len, sizeof(conn->cluster_name)),
+					 (const char *) value->bytes);
+	}
+}
+
 static bool
 send_start_ok(PiAmqp *conn, const PiAmqpTarget *target,
 			  const PiAmqpOptions *options)
@@ -412,6 +430,7 @@ log_in(PiAmqp *conn, const PiAmqpTarget *target, const PiAmqpOptions *options,
 		return pi_amqp_fail(conn, PI_AMQP_LOGIN, 0,
 							"broker does not allow login with a password (PLAIN)");
 
+	note_cluster_name(conn, &start->server_properties);
 	if (!send_start_ok(conn, target, options))
 		return false;
 	offer = expect(conn, AMQP_CONNECTION_TUNE_METHOD, deadline);

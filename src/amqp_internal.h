@@ -110,6 +110,7 @@ struct PiAmqp
 	uint32		frame_max;
 	uint16		channel_max;
 	int			heartbeat;		/* s */
+	char		cluster_name[256];	/* as announced; "": not */
 	bool		open;			/* login is complete */
 	bool		yields;			/* to a reload, until then */
 

@@ -612,6 +612,7 @@ apply_work(void *arg)
 
 	memset(&scope, 0, sizeof(scope));
 	scope.live = pi_outbox_ids(true, &scope.nlive);
+	scope.source = request->source;
 	scope.all_kept = request->all_kept;
 	scope.decide = request->decide || request->rehearse;
 	scope.horizon = *request->horizon;
@@ -635,7 +636,8 @@ apply_work(void *arg)
 	for (int i = 0; i < a->n; i++)
 		memcpy(digests + (Size) i * PI_DIGEST_LEN, request->items[i].digest,
 			   PI_DIGEST_LEN);
-	record->batch_id = pi_journal_insert(pi_my_worker + 1, digests, a->n,
+	record->batch_id = pi_journal_insert(pi_my_worker + 1, request->source,
+										 digests, a->n,
 										 record->out, record->nout);
 	record->has_digests = true;
 	if (pi_open_batches(pi_my_worker) == 0)

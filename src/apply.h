@@ -36,6 +36,9 @@ typedef struct PiApplyRequest
 	bool		decide;
 	int64	   *horizon;
 
+	/* where the items come from */
+	PiSource	source;
+
 	/* the first (and only) item is not imported but answered 500 with this */
 	const char *give_up_sqlstate;
 	const char *give_up_text;

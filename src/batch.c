@@ -143,6 +143,36 @@ pi_batch_add(PiBatch *batch, const PiDelivery *delivery, size_t max_body)
 	batch->nitems++;
 }
 
+/*
+ * It outlives this process, and goes along with a dump to another machine:
+ * hence a hash that is the same everywhere.
+ */
+static uint32
+source_hash(const char *first, const char *second)
+{
+	uint8		full[PG_SHA256_DIGEST_LENGTH];
+	PiSha256   *ctx = pi_sha256_begin();
+
+	add_string(ctx, 1, first);
+	add_string(ctx, 2, second);
+	pi_sha256_end(ctx, full);
+	return (uint32) full[0] << 24 | (uint32) full[1] << 16 |
+		(uint32) full[2] << 8 | full[3];
+}
+
+PiSource
+pi_batch_source(const char *vhost, const char *queue, const char *broker)
+{
+	return (PiSource) source_hash(vhost, queue) << 32 |
+		source_hash(broker, NULL);
+}
+
+bool
+pi_batch_same_queue(PiSource a, PiSource b)
+{
+	return a == 0 || b == 0 || (a >> 32) == (b >> 32);
+}
+
 char *
 pi_batch_correlation(const PiArrival *item, const char *feedback_id)
 {

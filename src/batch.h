@@ -29,6 +29,12 @@ typedef struct PiArrival
 	bool		has_message_id;
 } PiArrival;
 
+/*
+ * Where deliveries come from.  Two numbers in one: the upper half stands for
+ * queue and virtual host, the lower one for the broker.  0: not known.
+ */
+typedef uint64 PiSource;
+
 typedef struct PiBatch
 {
 	MemoryContext context;		/* holds everything below */
@@ -49,6 +55,13 @@ extern void pi_batch_reset(PiBatch *batch);
  */
 extern void pi_batch_add(PiBatch *batch, const PiDelivery *delivery,
 						 size_t max_body);
+
+/* broker: pi_amqp_cluster_name() */
+extern PiSource pi_batch_source(const char *vhost, const char *queue,
+								const char *broker);
+
+/* The same queue, on whatever broker? */
+extern bool pi_batch_same_queue(PiSource a, PiSource b);
 
 /*
  * The correlation_id of the result: what the sender of this delivery waits

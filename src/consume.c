@@ -140,7 +140,7 @@ tick(bool thorough)
 static PiFeedWorld
 feed_world(void)
 {
-	PiFeedWorld world = {pi_all_kept(), tick};
+	PiFeedWorld world = {pi_all_kept(), pi_worker.source, tick};
 
 	return world;
 }

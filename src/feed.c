@@ -422,6 +422,7 @@ fill_request(PiFeed *feed, const PiFeedWorld *world, int n,
 	request->items = feed->batch->items + feed->batch->done;
 	request->n = n;
 	request->all_kept = world->all_kept;
+	request->source = world->source;
 	request->decide = feed->undecided_since != 0 &&
 		TimestampDifferenceExceeds(feed->undecided_since,
 								   GetCurrentTimestamp(), DECIDE_AFTER_MS);

@@ -70,6 +70,7 @@ typedef enum PiFeedStatus
 typedef struct PiFeedWorld
 {
 	bool		all_kept;
+	PiSource	source;			/* of the deliveries */
 	bool		(*tick) (bool thorough);
 } PiFeedWorld;
 

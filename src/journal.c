@@ -15,7 +15,10 @@
  *		transaction of a later batch.  A row whose acknowledgement stays
  *		unknown (the connection died) keeps its digests until its deliveries
  *		came back (repeats.c takes them out one by one) or the queue was seen
- *		to hold none of them (pi_journal_settle).
+ *		to hold none of them (pi_journal_settle).  Queue and broker may have
+ *		been changed in between, so behind the digests stands what they are
+ *		digests of deliveries of.  Those of a queue that is not used any more
+ *		go after a day (pi_journal_expire).
  *
  *		Numbers of workers in the tables count from 1, as in the views.
  *
@@ -26,12 +29,12 @@
  */
 #include "postgres.h"
 
-#include "batch.h"
 #include "compat.h"
 #include "journal.h"
 #include "libpq/pqformat.h"
 #include "nodes/pg_list.h"
 #include "pack.h"
+#include "port/pg_bswap.h"
 #include "settings.h"
 #include "shmem.h"
 #include "sql.h"
@@ -43,6 +46,9 @@
  * follows the head says for each message which it is.
  */
 #define FORMAT_VERSION 2
+
+/* Behind the digests of batch.digests; no multiple of PI_DIGEST_LEN. */
+#define PI_SOURCE_LEN ((int) sizeof(PiSource))
 
 static PiSql insert_sql = {
 	.text = "INSERT INTO profimport.batch (worker, digests, outgoing, pending)"
@@ -112,18 +118,24 @@ static PiSql acknowledged_sql = {
 	.argtypes = {INT8ARRAYOID}
 };
 
+/* 16 is PI_DIGEST_LEN: is there a source behind the digests, and which? */
+#define OF_SOURCE \
+	" (length(digests) % 16 = 0" \
+	" OR substr(digests, length(digests) - 7) = $2)"
+
 static PiSql settle_delete_sql = {
 	.text = "DELETE FROM profimport.batch"
-	" WHERE outgoing IS NULL AND batch_id <> ALL ($1)",
-	.nargs = 1,
-	.argtypes = {INT8ARRAYOID}
+	" WHERE outgoing IS NULL AND batch_id <> ALL ($1) AND" OF_SOURCE,
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, BYTEAOID}
 };
 
 static PiSql settle_update_sql = {
 	.text = "UPDATE profimport.batch SET digests = ''"
-	" WHERE digests <> '' AND batch_id <> ALL ($1)",
-	.nargs = 1,
-	.argtypes = {INT8ARRAYOID}
+	" WHERE digests <> '' AND batch_id <> ALL ($1) AND" OF_SOURCE
+	" RETURNING batch_id",
+	.nargs = 2,
+	.argtypes = {INT8ARRAYOID, BYTEAOID}
 };
 
 static PiSql unsettled_sql = {
@@ -303,25 +315,58 @@ unpack_record(bytea *packed, PiBatchRecord *record)
 
 /* ---- the rows ------------------------------------------------------- */
 
+static int
+put_source(char *to, PiSource source)
+{
+	uint64		bytes = pg_hton64(source);
+
+	memcpy(to, &bytes, PI_SOURCE_LEN);
+	return PI_SOURCE_LEN;
+}
+
+static bytea *
+pack_digests(PiSource source, const uint8 *digests, int ndigests)
+{
+	int			len = ndigests * PI_DIGEST_LEN;
+	bytea	   *packed = (bytea *) palloc(VARHDRSZ + len + PI_SOURCE_LEN);
+
+	if (len > 0)
+	{
+		memcpy(VARDATA(packed), digests, len);
+		len += put_source(VARDATA(packed) + len, source);
+	}
+	SET_VARSIZE(packed, VARHDRSZ + len);
+	return packed;
+}
+
+int
+pi_journal_digests(const bytea *stored, PiSource *source)
+{
+	const char *bytes = VARDATA_ANY(stored);
+	int			len = VARSIZE_ANY_EXHDR(stored);
+
+	*source = 0;
+	if (len % PI_DIGEST_LEN == PI_SOURCE_LEN)
+	{
+		len -= PI_SOURCE_LEN;
+		memcpy(source, bytes + len, PI_SOURCE_LEN);
+		*source = pg_ntoh64(*source);
+	}
+	return len / PI_DIGEST_LEN;
+}
+
 int64
-pi_journal_insert(int worker, const uint8 *digests, int ndigests,
-				  const PiOut *out, int nout)
+pi_journal_insert(int worker, PiSource source, const uint8 *digests,
+				  int ndigests, const PiOut *out, int nout)
 {
 	Datum		values[4];
 	char		nulls[5] = "    ";
-	int			ndigest_bytes = ndigests * PI_DIGEST_LEN;
-	bytea	   *packed_digests;
-
-	packed_digests = (bytea *) palloc(VARHDRSZ + ndigest_bytes);
-	SET_VARSIZE(packed_digests, VARHDRSZ + ndigest_bytes);
-	if (ndigest_bytes > 0)
-		memcpy(VARDATA(packed_digests), digests, ndigest_bytes);
 
 	if (worker > 0)
 		values[0] = Int32GetDatum(worker);
 	else
 		nulls[0] = 'n';
-	values[1] = PointerGetDatum(packed_digests);
+	values[1] = PointerGetDatum(pack_digests(source, digests, ndigests));
 	if (nout > 0)
 	{
 		bool		events = false;
@@ -345,7 +390,7 @@ pi_journal_add_outgoing(const PiOut *out, int nout)
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	batch_id = pi_journal_insert(0, NULL, 0, out, nout);
+	batch_id = pi_journal_insert(0, 0, NULL, 0, out, nout);
 	SPI_finish();
 	pi_wake_workers_at_commit();
 	return batch_id;
@@ -429,13 +474,22 @@ pi_journal_acknowledged(const int64 *batch_ids, int n)
 	pi_sql(&acknowledged_sql, &ids, NULL);
 }
 
-void
-pi_journal_settle(const int64 *except, int n)
+int64 *
+pi_journal_settle(PiSource source, const int64 *except, int n, int *nsettled)
 {
-	Datum		ids = pi_sql_int8s(except, n);
+	bytea	   *packed = (bytea *) palloc(VARHDRSZ + PI_SOURCE_LEN);
+	Datum		values[2];
+	int64	   *settled;
 
-	pi_sql(&settle_delete_sql, &ids, NULL);
-	pi_sql(&settle_update_sql, &ids, NULL);
+	SET_VARSIZE(packed, VARHDRSZ + put_source(VARDATA(packed), source));
+	values[0] = pi_sql_int8s(except, n);
+	values[1] = PointerGetDatum(packed);
+	pi_sql(&settle_delete_sql, values, NULL);
+	*nsettled = (int) pi_sql(&settle_update_sql, values, NULL);
+	settled = (int64 *) palloc(sizeof(int64) * Max(*nsettled, 1));
+	for (int i = 0; i < *nsettled; i++)
+		settled[i] = DatumGetInt64(pi_sql_column(i, 1));
+	return settled;
 }
 
 bool

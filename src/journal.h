@@ -15,6 +15,7 @@
 #ifndef PI_JOURNAL_H
 #define PI_JOURNAL_H
 
+#include "batch.h"
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
@@ -54,10 +55,17 @@ extern int64 pi_journal_add_outgoing(const PiOut *out, int nout);
 
 /*
  * For the worker (its number as people see it, from 1).  ndigests digests of
- * PI_DIGEST_LEN bytes.
+ * PI_DIGEST_LEN bytes, all of deliveries from this source.
  */
-extern int64 pi_journal_insert(int worker, const uint8 *digests, int ndigests,
+extern int64 pi_journal_insert(int worker, PiSource source,
+							   const uint8 *digests, int ndigests,
 							   const PiOut *out, int nout);
+
+/*
+ * How many digests there are in front of what batch.digests holds, and of
+ * which source: 0 if an older version wrote it.
+ */
+extern int	pi_journal_digests(const bytea *stored, PiSource *source);
 
 /* Records whose deliveries cannot come back and whose results arrived. */
 extern void pi_journal_delete(const int64 *batch_ids, int n);
@@ -85,10 +93,13 @@ extern void pi_journal_arrived(const int64 *batch_ids, int n);
 extern void pi_journal_acknowledged(const int64 *batch_ids, int n);
 
 /*
- * Nothing that was delivered before can come back any more: forgets all
- * digests but those of the records listed.
+ * Nothing that this source delivered before can come back any more: forgets
+ * its digests, and those of unknown source, but for the records listed.
+ * Returns, in CurrentMemoryContext, the records that still have something
+ * outgoing and were not without digests before.
  */
-extern void pi_journal_settle(const int64 *except, int n);
+extern int64 *pi_journal_settle(PiSource source, const int64 *except, int n,
+								int *nsettled);
 
 /* Deliveries applied so long ago do not come back any more. */
 extern void pi_journal_expire(int seconds);

@@ -142,6 +142,15 @@ pi_outbox_clear(void)
 	reset_flight();
 }
 
+static int
+compare_int64(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return (x > y) - (x < y);
+}
+
 MemoryContext
 pi_outbox_context(void)
 {
@@ -274,20 +283,21 @@ pi_outbox_broker_lives(void)
 }
 
 void
-pi_outbox_all_settled(void)
+pi_outbox_settle(int64 *batch_ids, int n)
 {
 	dlist_iter	iter;
 
+	qsort(batch_ids, n, sizeof(int64), compare_int64);
 	dlist_foreach(iter, &records)
 	{
 		Record	   *record = dlist_container(Record, node, iter.cur);
 
-		if (record->ack == ACK_UNKNOWN)
-		{
-			record->ack = ACK_SEEN;
-			record->seen_at = GetCurrentTimestamp();
-			record->digests_stored = false;
-		}
+		if (record->ack != ACK_UNKNOWN ||
+			bsearch(&record->batch_id, batch_ids, n, sizeof(int64),
+					compare_int64) == NULL)
+			continue;
+		record->ack = ACK_SEEN;
+		record->seen_at = 0;
 	}
 }
 
@@ -644,15 +654,6 @@ pi_outbox_partial(void)
 		list = lappend(list, rest);
 	}
 	return list;
-}
-
-static int
-compare_int64(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return (x > y) - (x < y);
 }
 
 int64	   *

@@ -51,8 +51,8 @@ extern void pi_outbox_consumer_lost(void);
  */
 extern void pi_outbox_broker_lives(void);
 
-/* Nothing can come back any more; the table has been told. */
-extern void pi_outbox_all_settled(void);
+/* Of these records nothing can come back any more.  Sorts the array. */
+extern void pi_outbox_settle(int64 *batch_ids, int n);
 
 /* ---- the publisher connection --------------------------------------- */
 

@@ -18,7 +18,7 @@
  *		the records; or the acknowledgement had arrived, and the records would
  *		wait for ever.  So, with nothing to do, the depth of the queue is
  *		asked for: if it is empty and we are the only consumer, no delivery is
- *		left that could come back.
+ *		left that could come back to this queue.
  *
  * IDENTIFICATION
  *		src/receive.c
@@ -291,6 +291,8 @@ open_connection(void)
 	pi_tell_connecting();
 	if (!pi_link_open(consumer))
 		return false;
+	pi_worker.source = pi_batch_source(consumer->vhost, pi_import_queue,
+									   pi_amqp_cluster_name(consumer->conn));
 	pi_outbox_consumer_opened(consumer->quorum);
 	pi_slot_count_connect();
 	pi_link_prosper(consumer);

@@ -12,6 +12,9 @@
  *				 Counted: each one that comes back uses up one entry, and is
  *				 entered into the record of its new batch.  The result is in
  *				 the old record, or has arrived.
+ *				 Only records of the same queue and virtual host count.  The
+ *				 broker may be another by name: the nodes of a cluster to
+ *				 which nobody gave a name announce one each.
  *				 A record of another worker whose connection is open does not
  *				 count, since nothing of an open connection comes back; but
  *				 that worker may not have noticed yet that the broker closed
@@ -260,6 +263,7 @@ find_records(HTAB *wanted, PiRepeatScope *scope, bool elsewhere,
 		int64		batch_id;
 		Datum		stored;
 		bytea	   *digests;
+		PiSource	source;
 		char	   *p;
 		int			n;
 
@@ -279,7 +283,9 @@ find_records(HTAB *wanted, PiRepeatScope *scope, bool elsewhere,
 		stored = pi_sql_column(row, 2);
 		digests = DatumGetByteaPP(stored);
 		p = VARDATA_ANY(digests);
-		n = VARSIZE_ANY_EXHDR(digests) / PI_DIGEST_LEN;
+		n = pi_journal_digests(digests, &source);
+		if (!pi_batch_same_queue(source, scope->source))
+			n = 0;
 		for (int i = 0; i < n; i++)
 		{
 			if (find_wanted(wanted, p + i * PI_DIGEST_LEN))
@@ -311,6 +317,7 @@ use_up(HTAB *wanted, int *next, const int64 *batch_ids, int nfound,
 	{
 		Datum		values[2];
 		bytea	   *digests;
+		PiSource	source;
 		char	   *p;
 		int			n;
 		bool		changed = false;
@@ -320,7 +327,7 @@ use_up(HTAB *wanted, int *next, const int64 *batch_ids, int nfound,
 		values[0] = pi_sql_column(row, 1);
 		digests = DatumGetByteaPCopy(pi_sql_column(row, 2));
 		p = VARDATA(digests);
-		n = (VARSIZE(digests) - VARHDRSZ) / PI_DIGEST_LEN;
+		n = pi_journal_digests(digests, &source);
 		for (int i = 0; i < n; i++)
 		{
 			char	   *slot = p + i * PI_DIGEST_LEN;

@@ -44,6 +44,9 @@ typedef struct PiRepeatScope
 	const int64 *live;
 	int			nlive;
 
+	/* where the deliveries come from; those of other queues are not looked at */
+	PiSource	source;
+
 	/* everything in the tables counts, even if older than dedup_window */
 	bool		all_kept;
 

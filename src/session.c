@@ -374,6 +374,7 @@ try_broker(PiLink *link, int i, char *why, size_t size)
 		return false;
 	}
 	pi_amqp_describe(&target, link->broker, sizeof(link->broker));
+	strlcpy(link->vhost, target.vhost, sizeof(link->vhost));
 	if (target.tls && !pi_tls_verify)
 		warn_of_unverified_tls();
 	snprintf(name, sizeof(name), "profimport %s worker %d %s", pi_database,

@@ -33,6 +33,7 @@ typedef struct PiLink
 	const char *former_queue;	/* where some messages still go, although no
 								 * setting names it any more; NULL: nowhere */
 	char		broker[768];	/* described, without password */
+	char		vhost[256];		/* on it */
 	char		reported[1024]; /* last failure logged */
 } PiLink;
 

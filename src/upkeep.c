@@ -238,8 +238,10 @@ settle_work(void *arg)
 {
 	int			nlive;
 	int64	   *live = pi_outbox_ids(true, &nlive);
+	int			n;
+	int64	   *settled = pi_journal_settle(pi_worker.source, live, nlive, &n);
 
-	pi_journal_settle(live, nlive);
+	pi_outbox_settle(settled, n);
 }
 
 void
@@ -254,10 +256,7 @@ pi_upkeep_settle(void)
 	pi_worker.settling = PI_SETTLING_NOT;
 	status = pi_apply_small(settle_work, NULL, true, &result);
 	if (status == PI_APPLY_DONE)
-	{
-		pi_outbox_all_settled();
 		pi_worker.unsettled = false;
-	}
 	else
 		report("forget deliveries", status, &result);
 }

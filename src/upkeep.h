@@ -48,6 +48,7 @@ typedef struct PiWorker
 	bool		records_left;	/* in the table, for want of room here */
 
 	/* the consumer */
+	PiSource	source;			/* of its deliveries; kept when it is closed */
 	bool		cancelled;		/* by the broker: no more deliveries */
 	bool		reopen;			/* settings changed */
 	PiProbe    *probes;

@@ -25,7 +25,7 @@ COMMENT ON COLUMN profimport.batch.batch_id IS 'number of the batch';
 COMMENT ON COLUMN profimport.batch.worker IS 'the worker that sends what is outgoing; NULL: whichever comes first';
 COMMENT ON COLUMN profimport.batch.committed_at IS 'when the batch was applied';
 COMMENT ON COLUMN profimport.batch.digests IS
-	'16 bytes for each delivery that may come back although it was applied; zeros where it has come back';
+	'16 bytes for each delivery that may come back although it was applied; zeros where it has come back; then 4 bytes for queue and virtual host and 4 for the broker: hashes of their names';
 COMMENT ON COLUMN profimport.batch.outgoing IS 'messages to publish, packed; NULL: none is left';
 COMMENT ON COLUMN profimport.batch.pending IS 'how many messages "outgoing" holds';
 COMMENT ON CONSTRAINT batch_pkey ON profimport.batch IS 'one row per batch';
