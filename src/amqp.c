@@ -6,7 +6,9 @@
  * NOTES
  *		Deliveries are assembled here, frame by frame.  What a sender announces
  *		is never allocated in advance, and of a body that is too large only
- *		the first max_body bytes are kept, while the rest passes by.
+ *		the first max_body bytes are kept, while the rest passes by.  The
+ *		digest is that of the whole body: a message that comes again when
+ *		another limit is set has to be recognised.
  *
  *-------------------------------------------------------------------------
  */
@@ -14,6 +16,7 @@
 
 #include "amqp_internal.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* ---- properties of a connection ------------------------------------- */
@@ -58,9 +61,48 @@ unexpected(PiAmqp *conn, const char *what)
 	return PI_EVENT_FAILED;
 }
 
+static PiSha256 *
+begin_digest(uint64 size)
+{
+	PiSha256   *ctx = pi_sha256_begin();
+	uint8		head[9];
+
+	head[0] = 'b';
+	for (int i = 0; i < 8; i++)
+		head[1 + i] = (uint8) (size >> (8 * i));
+	pi_sha256_add(ctx, head, sizeof(head));
+	return ctx;
+}
+
+/* The same for a body that is not kept; it outlives transactions. */
+static PiSha256 *
+begin_lasting_digest(PiAmqp *conn, uint64 size)
+{
+	MemoryContext oldcontext = MemoryContextSwitchTo(conn->context);
+	ResourceOwner oldowner = CurrentResourceOwner;
+	PiSha256   *ctx;
+
+	CurrentResourceOwner = NULL;
+	ctx = begin_digest(size);
+	CurrentResourceOwner = oldowner;
+	MemoryContextSwitchTo(oldcontext);
+	return ctx;
+}
+
+void
+pi_amqp_drop_digest(PiAmqp *conn)
+{
+	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+
+	if (conn->content_digest != NULL)
+		pi_sha256_end(conn->content_digest, digest);
+	conn->content_digest = NULL;
+}
+
 static void
 begin_content(PiAmqp *conn, PiContent content)
 {
+	pi_amqp_drop_digest(conn);
 	conn->content = content;
 	conn->content_header = false;
 	conn->content_left = 0;
@@ -95,6 +137,9 @@ end_content(PiAmqp *conn, PiAmqpEvent *event)
 		if (props.message_id)
 			strlcpy(event->return_message_id, props.message_id,
 					sizeof(event->return_message_id));
+		if (props.correlation_id)
+			strlcpy(event->return_correlation_id, props.correlation_id,
+					sizeof(event->return_correlation_id));
 		event->return_code = conn->return_code;
 		strlcpy(event->return_text, conn->return_text,
 				sizeof(event->return_text));
@@ -107,6 +152,14 @@ end_content(PiAmqp *conn, PiAmqpEvent *event)
 	if (conn->in_closed)
 		return PI_EVENT_NONE;
 
+	if (conn->content_digest == NULL)
+	{
+		conn->content_digest = begin_digest(conn->content_delivery.size);
+		pi_sha256_add(conn->content_digest, conn->body.data, conn->body.len);
+	}
+	pi_sha256_end(conn->content_digest, conn->content_delivery.digest);
+	conn->content_digest = NULL;
+
 	event->delivery = conn->content_delivery;
 	event->delivery.len = conn->body.len;
 	event->delivery.body = palloc(conn->body.len + 1);
@@ -117,7 +170,7 @@ end_content(PiAmqp *conn, PiAmqpEvent *event)
 }
 
 static PiAmqpEventType
-on_header(PiAmqp *conn, const PiFrame *frame, PiAmqpEvent *event)
+on_header(PiAmqp *conn, const PiFrame *frame, size_t max_body, PiAmqpEvent *event)
 {
 	if (conn->content == PI_CONTENT_NONE || conn->content_header ||
 		frame->channel != PI_CHANNEL_WORK)
@@ -127,22 +180,31 @@ on_header(PiAmqp *conn, const PiFrame *frame, PiAmqpEvent *event)
 	conn->content_header = true;
 	conn->content_left = pi_get_u64(frame->payload + 4);
 	conn->content_delivery.size = conn->content_left;
+
+	/* the limit may change before all of it is there */
+	conn->content_max = max_body;
+	if (conn->content == PI_CONTENT_DELIVERY && conn->content_left > max_body)
+		conn->content_digest = begin_lasting_digest(conn, conn->content_left);
 	appendBinaryStringInfo(&conn->header, (const char *) frame->payload + 12,
 						   frame->len - 12);
 	return conn->content_left == 0 ? end_content(conn, event) : PI_EVENT_NONE;
 }
 
 static PiAmqpEventType
-on_body(PiAmqp *conn, const PiFrame *frame, size_t max_body, PiAmqpEvent *event)
+on_body(PiAmqp *conn, const PiFrame *frame, PiAmqpEvent *event)
 {
 	if (conn->content == PI_CONTENT_NONE || !conn->content_header ||
 		frame->channel != PI_CHANNEL_WORK || frame->len > conn->content_left)
 		return unexpected(conn, "body");
 
 	conn->content_left -= frame->len;
-	if (conn->content == PI_CONTENT_DELIVERY && conn->body.len < max_body)
+	if (conn->content_digest != NULL)
+		pi_sha256_add(conn->content_digest, frame->payload, frame->len);
+	if (conn->content == PI_CONTENT_DELIVERY &&
+		conn->body.len < conn->content_max)
 		appendBinaryStringInfo(&conn->body, (const char *) frame->payload,
-							   (int) Min(frame->len, max_body - conn->body.len));
+							   (int) Min(frame->len,
+										 conn->content_max - conn->body.len));
 	return conn->content_left == 0 ? end_content(conn, event) : PI_EVENT_NONE;
 }
 
@@ -323,9 +385,9 @@ on_frame(PiAmqp *conn, const PiFrame *frame, bool fresh, size_t max_body,
 		case AMQP_FRAME_METHOD:
 			return on_method(conn, frame, fresh, event);
 		case AMQP_FRAME_HEADER:
-			return on_header(conn, frame, event);
+			return on_header(conn, frame, max_body, event);
 		case AMQP_FRAME_BODY:
-			return on_body(conn, frame, max_body, event);
+			return on_body(conn, frame, event);
 		default:
 			return PI_EVENT_NONE;
 	}

@@ -214,6 +214,7 @@ typedef struct PiDelivery
 								 * bytes than the message had */
 	size_t		len;			/* bytes in body: min(size, max_body) */
 	uint64		size;			/* bytes of the message */
+	uint8		digest[32];		/* SHA-256 of size and message, of all of it */
 	PiAmqpProperties props;
 } PiDelivery;
 
@@ -244,6 +245,7 @@ typedef struct PiAmqpEvent
 	bool		confirm_multiple;	/* ... and all before it */
 	bool		confirm_nack;	/* refused by the broker */
 	char		return_message_id[256]; /* PI_EVENT_RETURN */
+	char		return_correlation_id[256]; /* "": none */
 	int			return_code;
 	char		return_text[256];
 	PiQueueInfo queue;			/* PI_EVENT_QUEUE_INFO */

@@ -91,6 +91,7 @@ free_connection(PiAmqp *conn, bool polite)
 		pi_tls_free(conn->tls, polite);
 	conn->tls = NULL;
 	close_socket(conn);
+	pi_amqp_drop_digest(conn);
 	if (conn->addresses)
 		freeaddrinfo(conn->addresses);
 	empty_amqp_pool(&conn->pool);

@@ -32,6 +32,7 @@
 #define PI_AMQP_INTERNAL_H
 
 #include "amqp.h"
+#include "compat.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
 
@@ -147,6 +148,8 @@ struct PiAmqp
 	PiContent	content;
 	bool		content_header; /* its header was seen */
 	uint64		content_left;	/* bytes of body still to come */
+	size_t		content_max;	/* of its body so many bytes are kept */
+	PiSha256   *content_digest; /* NULL: all of it is kept */
 	PiDelivery	content_delivery;
 	int			return_code;
 	char		return_text[256];
@@ -154,6 +157,11 @@ struct PiAmqp
 	StringInfoData body;
 	MemoryContext scratch;
 };
+
+/* ---- amqp.c --------------------------------------------------------- */
+
+/* Of a delivery that does not come to its end. */
+extern void pi_amqp_drop_digest(PiAmqp *conn);
 
 /* ---- amqp_io.c ------------------------------------------------------ */
 

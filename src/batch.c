@@ -6,7 +6,7 @@
  * NOTES
  *		Pure memory: no SQL, no connection.  What makes two deliveries "the
  *		same message" is decided here, by three digests (SHA-256, cut to 16
- *		bytes).  Lengths and tags are hashed along, so that no two different
+ *		bytes); that of the body comes with the delivery.  Lengths and tags are hashed along, so that no two different
  *		lists of properties give the same bytes.
  *
  * IDENTIFICATION
@@ -72,18 +72,13 @@ compute_digests(PiArrival *item)
 {
 	const PiDelivery *d = &item->delivery;
 	const PiAmqpProperties *p = &d->props;
-	uint8		body[PG_SHA256_DIGEST_LENGTH];
 	uint8		full[PG_SHA256_DIGEST_LENGTH];
 	PiSha256   *ctx;
 
-	ctx = pi_sha256_begin();
-	add_number(ctx, 'b', d->size);
-	pi_sha256_add(ctx, d->body, d->len);
-	pi_sha256_end(ctx, body);
-	memcpy(item->body_digest, body, PI_DIGEST_LEN);
+	memcpy(item->body_digest, d->digest, PI_DIGEST_LEN);
 
 	ctx = pi_sha256_begin();
-	pi_sha256_add(ctx, body, sizeof(body));
+	pi_sha256_add(ctx, d->digest, sizeof(d->digest));
 	add_string(ctx, 1, p->content_type);
 	add_string(ctx, 2, p->content_encoding);
 	add_string(ctx, 3, p->correlation_id);
@@ -107,7 +102,7 @@ compute_digests(PiArrival *item)
 	if (item->has_message_id)
 	{
 		ctx = pi_sha256_begin();
-		pi_sha256_add(ctx, body, sizeof(body));
+		pi_sha256_add(ctx, d->digest, sizeof(d->digest));
 		add_string(ctx, 'i', p->message_id);
 		pi_sha256_end(ctx, full);
 		memcpy(item->id_digest, full, PI_DIGEST_LEN);
@@ -137,7 +132,8 @@ pi_batch_add(PiBatch *batch, const PiDelivery *delivery, size_t max_body)
 	item = &batch->items[batch->nitems];
 	memset(item, 0, sizeof(PiArrival));
 	item->delivery = *delivery;
-	item->too_large = delivery->size > max_body;
+	item->too_large = delivery->size > max_body ||
+		delivery->len < delivery->size;
 	compute_digests(item);
 	batch->bytes += delivery->len;
 	batch->nitems++;

@@ -14,6 +14,7 @@ ProfImport::Relay - a byte relay on loopback, for network faults
   $relay->pass;             # everything passes again
   $relay->drip(200);        # so many bytes a second, each way
   $relay->cut_after(1000);  # the next 1000 bytes from the broker pass, then every connection is cut
+  $relay->stall_after(1000); # then nothing passes
   $relay->cut;              # now
   $relay->refuse;           # cut, and close each new connection at once; pass() ends it
   $relay->count;            # connections accepted so far
@@ -57,7 +58,7 @@ sub new
 
 sub port { return $_[0]->{port} }
 
-for my $command (qw(stall pass drip cut cut_after refuse count))
+for my $command (qw(stall pass drip cut cut_after stall_after refuse count))
 {
 	no strict 'refs';
 	*$command = sub {
@@ -74,7 +75,7 @@ for my $command (qw(stall pass drip cut cut_after refuse count))
 sub _serve
 {
 	my ($listener, $port, $control) = @_;
-	my ($mode, $rate, $left, $count) = ('pass', 0, undef, 0);
+	my ($mode, $rate, $left, $then, $count) = ('pass', 0, undef, undef, 0);
 	my %pair;
 	my $tick = time;
 
@@ -117,7 +118,7 @@ sub _serve
 
 				if ($command eq 'count') { print {$control} "$count\n"; next }
 				if ($command eq 'cut') { $cut_all->() }
-				elsif ($command eq 'cut_after') { $left = $argument }
+				elsif ($command =~ /^(cut|stall)_after$/) { ($left, $then) = ($argument, $1) }
 				elsif ($command eq 'drip') { ($mode, $rate, $tick) = ('drip', $argument, time) }
 				elsif ($command eq 'refuse') { $mode = 'refuse'; $cut_all->() }
 				else { $mode = $command }
@@ -168,7 +169,8 @@ sub _serve
 				if ($side eq 'client' && defined $left && ($left -= $sent) <= 0)
 				{
 					$left = undef;
-					$cut_all->();
+					if ($then eq 'cut') { $cut_all->() }
+					else { $mode = 'stall' }
 				}
 			}
 		}
