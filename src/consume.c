@@ -347,7 +347,8 @@ take_confirms(void)
 				refused = true;
 				pi_link_distrust(publisher,
 								 "the broker returned a message because its queue is gone");
-				pi_outbox_returned(event.return_message_id);
+				pi_outbox_returned(event.return_message_id,
+								   event.return_correlation_id);
 				break;
 			case PI_EVENT_FAILED:
 				good = false;

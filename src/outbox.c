@@ -444,28 +444,42 @@ pi_outbox_confirmed(uint64 seq, bool multiple, bool nack)
 	return arrived;
 }
 
+/*
+ * The result of a repeat has the message_id of the first one, and may be on
+ * its way at the same time: then the correlation_id tells which it is.  That
+ * is not always what was sent (amqp.c cuts and cleans), so it decides only if
+ * it can.
+ */
 void
-pi_outbox_returned(const char *message_id)
+pi_outbox_returned(const char *message_id, const char *correlation_id)
 {
-	uint64		end = flight_first + flight_count;
-	uint64		start = Max(return_hint, flight_first);
+	uint64		start = Max(return_hint, flight_first) - flight_first;
+	uint64		found = 0;
 
-	for (int pass = 0; pass < 2; pass++)
+	for (uint64 i = 0; i < flight_count; i++)
 	{
-		for (uint64 s = (pass == 0) ? start : flight_first;
-			 s < ((pass == 0) ? end : Min(start, end)); s++)
-		{
-			Flight	   *entry = flight_at(s);
+		uint64		seq = flight_first + (start + i) % flight_count;
+		Flight	   *entry = flight_at(seq);
+		const PiOut *out;
 
-			if (!entry->over && !entry->returned &&
-				strcmp(entry->record->out[entry->index].message_id,
-					   message_id) == 0)
-			{
-				entry->returned = true;
-				return_hint = s + 1;
-				return;
-			}
+		if (entry->over || entry->returned)
+			continue;
+		out = &entry->record->out[entry->index];
+		if (strcmp(out->message_id, message_id) != 0)
+			continue;
+		if (found == 0)
+			found = seq;
+		if (strcmp(out->correlation_id ? out->correlation_id : "",
+				   correlation_id) == 0)
+		{
+			found = seq;
+			break;
 		}
+	}
+	if (found != 0)
+	{
+		flight_at(found)->returned = true;
+		return_hint = found + 1;
 	}
 }
 

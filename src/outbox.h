@@ -61,7 +61,10 @@ extern PiPublishStatus pi_outbox_publish(PiAmqp *conn);
 
 /* Returns how many messages have arrived with it. */
 extern int	pi_outbox_confirmed(uint64 seq, bool multiple, bool nack);
-extern void pi_outbox_returned(const char *message_id);
+
+/* A repeat is answered under the same message_id; correlation_id "": none. */
+extern void pi_outbox_returned(const char *message_id,
+							   const char *correlation_id);
 extern void pi_outbox_publisher_lost(void);
 
 /* Messages that have not arrived yet. */
