@@ -31,6 +31,7 @@ ifeq ($(filter yes no,$(WITH_TLS)),)
 $(error WITH_TLS is yes or no)
 endif
 TLS_OBJ = $(if $(filter yes,$(WITH_TLS)),src/amqp_tls.o,src/amqp_notls.o)
+DIGEST_OBJ = $(if $(filter yes,$(WITH_TLS)),src/digest_openssl.o,src/digest_server.o)
 
 # One a line, in alphabetical order; a wildcard would link stray files too.
 OBJS = \
@@ -55,6 +56,7 @@ OBJS = \
 	src/convert.o \
 	src/crashpoint.o \
 	src/datetime.o \
+	$(DIGEST_OBJ) \
 	src/engine.o \
 	src/errlog.o \
 	src/events.o \
@@ -161,7 +163,7 @@ REGRESS_OPTS = --temp-instance=tmp_check_regress $(SUITE_OPTS)
 # pg_isolation_regress is in Debian's postgresql-client-15, with pg_regress.
 ISOLATION_OPTS = --temp-instance=tmp_check_iso $(SUITE_OPTS)
 
-EXTRA_CLEAN = src/amqp_tls.[od] src/amqp_notls.[od] $(OBJS:.o=.d) tmp_check_regress tmp_check_iso t/lib/__pycache__
+EXTRA_CLEAN = src/amqp_tls.[od] src/amqp_notls.[od] src/digest_openssl.[od] src/digest_server.[od] $(OBJS:.o=.d) tmp_check_regress tmp_check_iso t/lib/__pycache__
 
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))

@@ -14,6 +14,10 @@ CREATE UNIQUE INDEX subscription_contact_key ON profimport.subscription
 COMMENT ON INDEX profimport.subscription_contact_key IS
 	'contacts, for matching; a profile has one subscription per resource, channel and contact';
 
+-- ---- rows are removed by their number ----
+
+DROP INDEX profimport.trigger_event_occurred_at;
+
 -- ---- grant_worker() grants nothing to everybody ----
 
 CREATE OR REPLACE FUNCTION profimport.grant_worker(role name) RETURNS void

@@ -92,7 +92,7 @@ begin_lasting_digest(PiAmqp *conn, uint64 size)
 void
 pi_amqp_drop_digest(PiAmqp *conn)
 {
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
+	uint8		digest[PI_SHA256_LEN];
 
 	if (conn->content_digest != NULL)
 		pi_sha256_end(conn->content_digest, digest);

@@ -33,6 +33,7 @@
 
 #include "amqp.h"
 #include "compat.h"
+#include "digest.h"
 #include "lib/stringinfo.h"
 #include "port/pg_bswap.h"
 

@@ -17,7 +17,7 @@
 #include "postgres.h"
 
 #include "batch.h"
-#include "compat.h"
+#include "digest.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -72,7 +72,7 @@ compute_digests(PiArrival *item)
 {
 	const PiDelivery *d = &item->delivery;
 	const PiAmqpProperties *p = &d->props;
-	uint8		full[PG_SHA256_DIGEST_LENGTH];
+	uint8		full[PI_SHA256_LEN];
 	PiSha256   *ctx;
 
 	memcpy(item->body_digest, d->digest, PI_DIGEST_LEN);
@@ -146,7 +146,7 @@ pi_batch_add(PiBatch *batch, const PiDelivery *delivery, size_t max_body)
 static uint32
 source_hash(const char *first, const char *second)
 {
-	uint8		full[PG_SHA256_DIGEST_LENGTH];
+	uint8		full[PI_SHA256_LEN];
 	PiSha256   *ctx = pi_sha256_begin();
 
 	add_string(ctx, 1, first);

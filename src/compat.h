@@ -176,14 +176,14 @@ int64_to_numeric(int64 value)
  * too, where there is none; they get an owner that lives as long as it.
  */
 #if PG_VERSION_NUM >= 140000
-typedef pg_cryptohash_ctx PiSha256;
+typedef pg_cryptohash_ctx PiServerSha256;
 
-static inline PiSha256 *
-pi_sha256_begin(void)
+static inline PiServerSha256 *
+pi_server_sha256_begin(void)
 {
 	static ResourceOwner lasting = NULL;
 	ResourceOwner current = CurrentResourceOwner;
-	PiSha256   *ctx;
+	PiServerSha256   *ctx;
 
 	if (current == NULL)
 	{
@@ -200,7 +200,7 @@ pi_sha256_begin(void)
 }
 
 static inline void
-pi_sha256_add(PiSha256 *ctx, const void *data, size_t len)
+pi_server_sha256_add(PiServerSha256 *ctx, const void *data, size_t len)
 {
 	if (pg_cryptohash_update(ctx, (const uint8 *) data, len) < 0)
 		elog(ERROR, "could not add to a SHA-256 digest");
@@ -208,32 +208,32 @@ pi_sha256_add(PiSha256 *ctx, const void *data, size_t len)
 
 /* Also frees the context. */
 static inline void
-pi_sha256_end(PiSha256 *ctx, uint8 *digest)
+pi_server_sha256_end(PiServerSha256 *ctx, uint8 *digest)
 {
 	if (pg_cryptohash_final(ctx, digest, PG_SHA256_DIGEST_LENGTH) < 0)
 		elog(ERROR, "could not finish a SHA-256 digest");
 	pg_cryptohash_free(ctx);
 }
 #else
-typedef pg_sha256_ctx PiSha256;
+typedef pg_sha256_ctx PiServerSha256;
 
-static inline PiSha256 *
-pi_sha256_begin(void)
+static inline PiServerSha256 *
+pi_server_sha256_begin(void)
 {
-	PiSha256   *ctx = (PiSha256 *) palloc(sizeof(PiSha256));
+	PiServerSha256   *ctx = (PiServerSha256 *) palloc(sizeof(PiServerSha256));
 
 	pg_sha256_init(ctx);
 	return ctx;
 }
 
 static inline void
-pi_sha256_add(PiSha256 *ctx, const void *data, size_t len)
+pi_server_sha256_add(PiServerSha256 *ctx, const void *data, size_t len)
 {
 	pg_sha256_update(ctx, (const uint8 *) data, len);
 }
 
 static inline void
-pi_sha256_end(PiSha256 *ctx, uint8 *digest)
+pi_server_sha256_end(PiServerSha256 *ctx, uint8 *digest)
 {
 	pg_sha256_final(ctx, digest);
 	pfree(ctx);

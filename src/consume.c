@@ -12,7 +12,8 @@
  *			import      a batch, or what feed.c chooses of it; send its results;
  *						acknowledge it
  *			publish     take confirms; send what is not sent yet
- *			upkeep      forget settled records, maintain, when there is time
+ *			upkeep      forget settled records when there is time; maintain
+ *						between batches
  *
  *		Receiving stops, and with it everything that follows,
  *
@@ -551,10 +552,10 @@ pi_consume_turn(TimestampTz *wake_at)
 			pi_upkeep_settle();
 		}
 		if (pi_worker.attached && !again)
-		{
 			pi_upkeep_forget();
+		/* a queue that is never empty must not keep old rows alive */
+		if (pi_worker.attached)
 			pi_upkeep_maintain();
-		}
 		if ((pi_worker.cancelled || pi_worker.reopen) && pi_feed_empty(feed))
 			pi_receive_close();
 		if (pi_worker.attached && !again)

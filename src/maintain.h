@@ -11,7 +11,7 @@
 typedef struct PiMaintenance
 {
 	bool		forget_repeats; /* in: dedup and applied may lose old rows */
-	int			next_s;			/* out: seconds until it is due again */
+	int			next_ms;		/* out: until it is due again */
 } PiMaintenance;
 
 /*

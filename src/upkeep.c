@@ -302,7 +302,7 @@ maintain_work(void *arg)
 void
 pi_upkeep_maintain(void)
 {
-	PiMaintenance m = {false, 3600};
+	PiMaintenance m = {false, 3600 * 1000};
 	PiApplyResult result;
 	PiApplyStatus status;
 
@@ -312,10 +312,10 @@ pi_upkeep_maintain(void)
 	status = pi_apply_small(maintain_work, &m, true, &result);
 	if (status != PI_APPLY_DONE)
 	{
-		m.next_s = 60;
+		m.next_ms = 60 * 1000;
 		report("remove old rows", status, &result);
 	}
-	pi_worker.maintain_at = pi_in_ms((int64) m.next_s * 1000);
+	pi_worker.maintain_at = pi_in_ms(m.next_ms);
 	pi_wake_no_later_than(pi_worker.maintain_at);
 }
 

@@ -115,6 +115,8 @@ extern void pi_upkeep_note_prefetch(void);
 /* When there is time. */
 extern void pi_upkeep_settle(void);
 extern void pi_upkeep_forget(void);
+
+/* Between batches, when it is due. */
 extern void pi_upkeep_maintain(void);
 
 /* The process ends, and not in the middle of a batch. */

@@ -16,8 +16,6 @@ CREATE TABLE profimport.trigger_event (
 	changes		jsonb NOT NULL,
 	feedback_id	text NOT NULL DEFAULT ''
 );
-CREATE INDEX trigger_event_occurred_at ON profimport.trigger_event (occurred_at);
-COMMENT ON INDEX profimport.trigger_event_occurred_at IS 'for profimport.trigger_retention';
 COMMENT ON TABLE profimport.trigger_event IS 'what imports changed, for other systems: see take_trigger_events()';
 COMMENT ON COLUMN profimport.trigger_event.event_id IS 'number of the event';
 COMMENT ON COLUMN profimport.trigger_event.occurred_at IS 'when the import ran';
