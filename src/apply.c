@@ -32,10 +32,12 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "apply.h"
 #include "body.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "compat.h"
 #include "crashpoint.h"
 #include "engine.h"
@@ -49,6 +51,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
@@ -91,6 +94,10 @@ typedef struct Transaction
 /* The table the outbox was read from; invalid: none. */
 static Oid	attached_table = InvalidOid;
 
+/* The sequence of its numbers, and the file of that one; invalid: none. */
+static Oid	attached_sequence = InvalidOid;
+static Oid	sequence_file = InvalidOid;
+
 /* When records were forgotten last. */
 static TimestampTz forgot_at = 0;
 
@@ -108,10 +115,43 @@ batch_table(void)
 	return OidIsValid(schema) ? get_relname_relid("batch", schema) : InvalidOid;
 }
 
+/* A sequence gets another file when it is restarted. */
+static Oid
+file_of(Oid relation)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relation));
+	Oid			file;
+
+	if (!HeapTupleIsValid(tuple))
+		return InvalidOid;
+	file = ((Form_pg_class) GETSTRUCT(tuple))->relfilenode;
+	ReleaseSysCache(tuple);
+	return file;
+}
+
 void
 pi_apply_attach(void)
 {
 	attached_table = batch_table();
+	attached_sequence = get_relname_relid("batch_batch_id_seq",
+										  get_namespace_oid("profimport", false));
+	sequence_file = file_of(attached_sequence);
+}
+
+/*
+ * TRUNCATE profimport.batch RESTART IDENTITY: the numbers of the records in
+ * memory are given out again, to others.
+ */
+static void
+notice_restart(void)
+{
+	Oid			file = file_of(attached_sequence);
+
+	if (file == sequence_file)
+		return;
+	sequence_file = file;
+	pi_outbox_disown();
+	pi_slot_set_open_batches(0);
 }
 
 void
@@ -136,7 +176,12 @@ attached_objects_are_there(Oid *owner)
 		pi_slot_set_error(reason);
 		return false;
 	}
-	return !OidIsValid(attached_table) || attached_table == batch_table();
+	if (!OidIsValid(attached_table))
+		return true;
+	if (attached_table != batch_table())
+		return false;
+	notice_restart();
+	return true;
 }
 
 bool

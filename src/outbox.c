@@ -69,7 +69,7 @@ typedef struct Record
 {
 	dlist_node	node;
 	MemoryContext context;		/* holds this struct as well */
-	int64		batch_id;
+	int64		batch_id;		/* 0: of no row, see pi_outbox_disown() */
 	AckState	ack;
 	uint64		ack_tag;		/* ACK_SENT */
 	TimestampTz seen_at;		/* ACK_SEEN; 0: long ago */
@@ -215,6 +215,15 @@ pi_outbox_load(const PiBatchRecord *from)
 	record = add_record(context, &copy);
 	record->ack = from->has_digests ? ACK_UNKNOWN : ACK_SEEN;
 	record->seen_at = GetCurrentTimestamp();
+}
+
+void
+pi_outbox_disown(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &records)
+		dlist_container(Record, node, iter.cur)->batch_id = 0;
 }
 
 /* ---- the consumer connection ---------------------------------------- */

@@ -34,6 +34,12 @@ extern void pi_outbox_add(MemoryContext context, const PiBatchRecord *record,
 /* Copies a record read from the table: left by a process before, or by SQL. */
 extern void pi_outbox_load(const PiBatchRecord *record);
 
+/*
+ * The table was emptied, and its numbers start anew: what is in memory is
+ * sent, and has no row any more.
+ */
+extern void pi_outbox_disown(void);
+
 /* ---- the consumer connection ---------------------------------------- */
 
 /* It is open, and consumes from a queue of this type. */

@@ -137,9 +137,18 @@ static PiSql applied_find_sql = {
 
 static PiSql applied_remember_sql = {
 	.text = "INSERT INTO profimport.applied (batch_id, applied_at, entries)"
-	" VALUES ($1, now(), $2)",
+	" VALUES ($1, now(), $2) ON CONFLICT (batch_id) DO NOTHING",
 	.nargs = 2,
 	.argtypes = {INT8OID, BYTEAOID}
+};
+
+/* The numbers of batches start anew, and theirs is taken. */
+static PiSql applied_apart_sql = {
+	.text = "INSERT INTO profimport.applied (batch_id, applied_at, entries)"
+	" SELECT least(min(batch_id), 0) - 1, now(), $1 FROM profimport.applied"
+	" ON CONFLICT (batch_id) DO NOTHING",
+	.nargs = 1,
+	.argtypes = {BYTEAOID}
 };
 
 static PiSql dedup_purge_sql = {
@@ -732,7 +741,11 @@ remember_bodies(int64 batch_id, const char *prefix, const PiArrival *items,
 	SET_VARSIZE(buf.data, buf.len);
 	values[0] = Int64GetDatum(batch_id);
 	values[1] = PointerGetDatum(buf.data);
-	pi_sql(&applied_remember_sql, values, NULL);
+	if (pi_sql(&applied_remember_sql, values, NULL) == 0 &&
+		pi_sql(&applied_apart_sql, &values[1], NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("another worker has just taken the same number")));
 }
 
 void
