@@ -99,6 +99,7 @@ OBJS = \
 # Inputs sql/NAME.sql, answers expected/NAME.out. One a line.
 REGRESS = \
 	install \
+	ahead \
 	batch \
 	comments \
 	config \
@@ -121,6 +122,7 @@ REGRESS = \
 
 # specs/NAME.spec, answers expected/NAME.out. One a line.
 ISOLATION = \
+	race_ahead \
 	race_config \
 	race_create \
 	race_delete \

@@ -44,6 +44,9 @@
 /* Trees of larger messages are not kept between locking and importing. */
 #define KEEP_TREE_BYTES 65536
 
+/* Fewer messages than that are not worth a statement to look ahead. */
+#define MIN_AHEAD 8
+
 /* How often a message that loses a race is done again. */
 #define MAX_RACES 10
 
@@ -359,12 +362,37 @@ lost_race(const ErrorData *edata)
 	return false;
 }
 
+/*
+ * Reads what the batch looks for by email, if nothing but the engine writes
+ * profiles while it runs.
+ */
+static void
+look_ahead(PiEngine *e)
+{
+	PiSought   *sought = palloc(sizeof(PiSought) * e->n);
+	int			n = 0;
+
+	for (int i = 0; i < e->n; i++)
+	{
+		const PiItem *item = &e->items[i];
+
+		if (!item->read || item->early_error != 0 || item->value_error != NULL ||
+			!pi_modes[item->msg.mode].profile_half || item->msg.email == NULL)
+			continue;
+		sought[n].db = pi_config_database(item->msg.account_id, item->msg.db_id);
+		sought[n++].email = item->msg.email;
+	}
+	if (n >= MIN_AHEAD)
+		pi_find_ahead(sought, n);
+}
+
 /* True if every one of [lo, hi) was imported; else the slice is undone. */
 static bool
-try_slice(PiEngine *e, int lo, int hi, ErrorData **edata)
+try_slice(PiEngine *e, int lo, int hi, bool ahead, ErrorData **edata)
 {
 	MemoryContext oldcontext = CurrentMemoryContext;
 	ResourceOwner oldowner = CurrentResourceOwner;
+	PiAhead    *before = pi_find_ahead_begin();
 	ErrorContextCallback callback;
 	volatile bool good = false;
 
@@ -377,6 +405,8 @@ try_slice(PiEngine *e, int lo, int hi, ErrorData **edata)
 	MemoryContextSwitchTo(oldcontext);
 	PG_TRY();
 	{
+		if (ahead)
+			look_ahead(e);
 		for (int i = lo; i < hi; i++)
 		{
 			CHECK_FOR_INTERRUPTS();
@@ -397,6 +427,7 @@ try_slice(PiEngine *e, int lo, int hi, ErrorData **edata)
 		MemoryContextReset(e->message_context);
 	}
 	PG_END_TRY();
+	pi_find_ahead_end(before);
 	error_context_stack = callback.previous;
 	MemoryContextSwitchTo(oldcontext);
 	CurrentResourceOwner = oldowner;
@@ -412,9 +443,11 @@ run_slice(PiEngine *e, int lo, int hi)
 	{
 		ErrorData  *edata;
 		bool		race;
+		bool		ahead;
 
 		pi_version_gone = false;
-		if (try_slice(e, lo, hi, &edata))
+		ahead = races == 0 && hi - lo == e->n && e->n >= MIN_AHEAD && pi_engine_is_alone();
+		if (try_slice(e, lo, hi, ahead, &edata))
 			return;
 
 		e->events.n = nevents;

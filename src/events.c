@@ -40,23 +40,6 @@ static PiStatement insert_error = {
 	8, {INT4OID, TEXTOID, TEXTOID, TEXTOID, INT4OID, INT4OID, BYTEAOID, JSONBOID}
 };
 
-/* Expanded: a subscript must not walk from the first element each time. */
-static Datum
-build_array(Datum *elems, bool *nulls, int n, Oid type)
-{
-	int16		typlen;
-	bool		typbyval;
-	char		typalign;
-	int			lbound = 1;
-	ArrayType  *array;
-
-	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
-	array = construct_md_array(elems, nulls, 1, &n, &lbound, type,
-							   typlen, typbyval, typalign);
-	return n > 1 ? expand_array(PointerGetDatum(array), CurrentMemoryContext, NULL) :
-		PointerGetDatum(array);
-}
-
 void
 pi_insert_events(const PiEventRow *events, int n)
 {
@@ -82,16 +65,16 @@ pi_insert_events(const PiEventRow *events, int n)
 		col[8][i] = JsonbPGetDatum(e->changes);
 		col[9][i] = CStringGetTextDatum(e->feedback_id);
 	}
-	args[0] = build_array(col[0], NULL, n, INT8OID);
-	args[1] = build_array(col[1], NULL, n, TEXTOID);
-	args[2] = build_array(col[2], NULL, n, INT4OID);
-	args[3] = build_array(col[3], NULL, n, INT4OID);
-	args[4] = build_array(col[4], NULL, n, TEXTOID);
-	args[5] = build_array(col[5], no_sub, n, INT8OID);
-	args[6] = build_array(col[6], no_sub, n, INT4OID);
-	args[7] = build_array(col[7], no_sub, n, TEXTOID);
-	args[8] = build_array(col[8], NULL, n, JSONBOID);
-	args[9] = build_array(col[9], NULL, n, TEXTOID);
+	args[0] = pi_subscripted_array(col[0], NULL, n, INT8OID);
+	args[1] = pi_subscripted_array(col[1], NULL, n, TEXTOID);
+	args[2] = pi_subscripted_array(col[2], NULL, n, INT4OID);
+	args[3] = pi_subscripted_array(col[3], NULL, n, INT4OID);
+	args[4] = pi_subscripted_array(col[4], NULL, n, TEXTOID);
+	args[5] = pi_subscripted_array(col[5], no_sub, n, INT8OID);
+	args[6] = pi_subscripted_array(col[6], no_sub, n, INT4OID);
+	args[7] = pi_subscripted_array(col[7], no_sub, n, TEXTOID);
+	args[8] = pi_subscripted_array(col[8], NULL, n, JSONBOID);
+	args[9] = pi_subscripted_array(col[9], NULL, n, TEXTOID);
 	pi_run(&insert_events, args, NULL, 0);
 }
 

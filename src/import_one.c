@@ -31,6 +31,7 @@
 #include "import_one.h"
 #include "merge.h"
 #include "profile_id.h"
+#include "row.h"
 #include "settings.h"
 #include "subscriptions.h"
 
@@ -506,6 +507,7 @@ create_profile(Request *q, PiResult *r)
 
 	pi_insert_profile(q->db, id, email_of(&t.email),
 					  t.phones.present ? &t.phones.value : NULL, t.data.data);
+	pi_find_ahead_written(q->db, email_of(&t.email));
 	if (!pi_subs_write(q->db, id, &t.subs, true))
 		version_gone();
 	all_is_changed(q, &t);
@@ -514,9 +516,13 @@ create_profile(Request *q, PiResult *r)
 	r->outcome = PI_CREATED;
 }
 
-/* False: the version read is gone and nothing was written. */
+/*
+ * False: nothing was written, because the version read is gone, or because it
+ * is to be read again: one that was read ahead, and is not written, must not
+ * be set against subscriptions as they are now.
+ */
 static bool
-update_profile(Request *q, PiProfile *p, PiResult *r)
+update_profile(Request *q, PiProfile *p, bool ahead, PiResult *r)
 {
 	JsonbValue	email;
 	Target		t;
@@ -536,6 +542,8 @@ update_profile(Request *q, PiProfile *p, PiResult *r)
 		return true;
 	}
 	changed = t.email_changed || t.phones_changed || t.data.nchanged > 0;
+	if (ahead && !changed && q->nsubs > 0)
+		return false;
 	if (changed)
 	{
 		if (!check_unique(q, &t, p->email, p->data, r))
@@ -543,6 +551,8 @@ update_profile(Request *q, PiProfile *p, PiResult *r)
 		if (!pi_update_profile(p, email_of(&t.email),
 							   t.phones.present ? &t.phones.value : NULL, t.data.data))
 			return false;
+		pi_find_ahead_written(q->db, p->email);
+		pi_find_ahead_written(q->db, email_of(&t.email));
 	}
 	r->profile_id = p->profile_id;
 	if (!changed && !pi_subs_changed(&t.subs))
@@ -554,6 +564,23 @@ update_profile(Request *q, PiProfile *p, PiResult *r)
 		version_gone();
 	add_events(q, &t, changed ? "profile_updated" : NULL);
 	r->outcome = PI_UPDATED;
+	return true;
+}
+
+/* False: it is to be looked for again. */
+static bool
+import_matched(Request *q, PiMatches *m, PiResult *r)
+{
+	const PiMessage *msg = q->msg;
+
+	if (m->n > 1)
+		pi_fail(r, 409, psprintf("Several profiles match by \"%s\".", pi_modes[msg->mode].name));
+	else if (m->n == 1)
+		return update_profile(q, &m->profile, m->ahead, r);
+	else if (msg->update_only || !pi_modes[msg->mode].creates)
+		pi_fail(r, 404, "The profile was not found.");
+	else
+		create_profile(q, r);
 	return true;
 }
 
@@ -593,22 +620,14 @@ pi_import_one(PiItem *item, PiResult *r, PiEventList *events)
 		PiMatches	m;
 
 		pi_match(q.db, msg, q.values, &m);
-		if (m.n > 1)
-		{
-			pi_fail(r, 409, psprintf("Several profiles match by \"%s\".", pi_modes[msg->mode].name));
-			return;
-		}
-		if (m.n == 1)
-		{
-			if (update_profile(&q, &m.profile, r))
-				return;
+		if (!import_matched(&q, &m, r))
 			continue;
-		}
-		if (msg->update_only || !pi_modes[msg->mode].creates)
-			pi_fail(r, 404, "The profile was not found.");
-		else
-			create_profile(&q, r);
-		return;
+		if (r->error == 0 || !m.ahead)
+			return;
+
+		/* the profile of then and the values of others of now: no failure yet */
+		memset(r, 0, sizeof(*r));
+		pi_item_echo(item, r);
 	}
 	version_gone();
 }
@@ -664,6 +683,33 @@ has_deferred(const char *table)
 		found = rel->trigdesc->triggers[i].tgdeferrable;
 	table_close(rel, NoLock);
 	return found;
+}
+
+static bool
+has_foreign_code(const char *table)
+{
+	static const char *const own[] = {
+		PI_CHECK_TRIGGER, "profimport_index", "profimport_truncate"
+	};
+	Oid			nsp = get_namespace_oid("profimport", false);
+	Relation	rel = table_open(get_relname_relid(table, nsp), AccessShareLock);
+	bool		found = rel->rd_rules != NULL || rel->rd_rel->relhassubclass;
+
+	for (int i = 0; rel->trigdesc && i < rel->trigdesc->numtriggers && !found; i++)
+	{
+		found = true;
+		for (int j = 0; j < lengthof(own) && found; j++)
+			found = strcmp(rel->trigdesc->triggers[i].tgname, own[j]) != 0;
+	}
+	table_close(rel, NoLock);
+	return found;
+}
+
+bool
+pi_engine_is_alone(void)
+{
+	return !has_foreign_code("profile") && !has_foreign_code("profile_key") &&
+		!has_foreign_code("subscription") && !has_foreign_code("subscription_key");
 }
 
 void

@@ -68,6 +68,9 @@ extern void pi_import_one(PiItem *item, PiResult *r, PiEventList *events);
 /* The row of an event as a JSON object. */
 extern char *pi_event_json(const PiEventRow *e);
 
+/* Nothing of the user runs when the engine writes profiles. */
+extern bool pi_engine_is_alone(void);
+
 /*
  * Lets deferred constraint triggers of the user on our tables speak now, so
  * that their errors meet the message and not the commit.

@@ -118,6 +118,7 @@ pi_match(const PiDatabase *db, const PiMessage *msg, const PiMatchValues *values
 	const PiModeInfo *mode = &pi_modes[msg->mode];
 
 	m->n = 0;
+	m->ahead = false;
 	if (msg->mode == PI_MATCH_PROFILE_ID)
 		pi_find_id(db, msg->profile_id, m);
 

@@ -16,6 +16,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -120,6 +121,22 @@ pi_cstrings_to_array(char **strings, int n)
 	for (int i = 0; i < n; i++)
 		elems[i] = CStringGetTextDatum(strings[i]);
 	return PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+Datum
+pi_subscripted_array(Datum *elems, bool *nulls, int n, Oid type)
+{
+	int16		typlen;
+	bool		typbyval;
+	char		typalign;
+	int			lbound = 1;
+	ArrayType  *array;
+
+	get_typlenbyvalalign(type, &typlen, &typbyval, &typalign);
+	array = construct_md_array(elems, nulls, 1, &n, &lbound, type,
+							   typlen, typbyval, typalign);
+	return n > 1 ? expand_array(PointerGetDatum(array), CurrentMemoryContext, NULL) :
+		PointerGetDatum(array);
 }
 
 void

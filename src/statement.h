@@ -52,6 +52,11 @@ extern void pi_column_version(int row, int col, ItemPointer ctid, TransactionId 
 /* text[] from C strings, and from and to a JsonbValue array of strings. */
 extern Datum pi_cstrings_to_array(char **strings, int n);
 extern Datum pi_texts_to_array(const JsonbValue *strings);
+/*
+ * For a statement that takes the elements by subscript: expanded, so that it
+ * need not walk from the first one each time.
+ */
+extern Datum pi_subscripted_array(Datum *elems, bool *nulls, int n, Oid type);
 extern void pi_array_to_texts(Datum array, JsonbValue *strings);
 
 #endif							/* PI_STATEMENT_H */
