@@ -6,6 +6,7 @@
 #   make test            every suite, on servers of its own; TESTS="matching 010_life.pl" picks some
 #   make installcheck    the same suites against what is installed, as PostgreSQL's own extensions do (not as root)
 #   make valgrind        the SQL tests on a server under valgrind (slow; needs valgrind)
+#   make sanitize        the suites under AddressSanitizer, on a PostgreSQL built for it (see t/sanitize)
 #   make soak            faults at random under load; MINUTES=n, SEED=s
 #   make bench           the numbers; bench/publish makes bench/RESULTS.md of them
 #   make lint indent     static checks; core's layout of the C files
@@ -199,7 +200,7 @@ sql/profimport--$(EXTVERSION).sql: $(addprefix $(from),$(EXT_SQL) sql/ext profim
 	   for f in $(EXT_SQL); do printf '\n-- ---- %s ----\n\n' "$$f"; cat "$(from)$$f" || exit 1; done; \
 	 } >$@.tmp && mv $@.tmp $@
 
-.PHONY: deps demo test soak valgrind bench lint indent deb dist
+.PHONY: deps demo test soak valgrind sanitize bench lint indent deb dist
 
 deps:
 	@.ci/deps
@@ -214,6 +215,12 @@ soak: deps
 
 valgrind: deps
 	@$(SANDBOX) t/valgrind $(TESTS)
+
+# gcc warns of variables in what it adds itself.
+SANITIZE = -g -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -Wno-maybe-uninitialized
+
+sanitize: deps
+	@ASAN_OPTIONS=detect_leaks=0 PROFIMPORT_CFLAGS='$(SANITIZE)' $(SANDBOX) t/sanitize $(TESTS)
 
 demo: deps
 	@KEEP='$(KEEP)' $(SANDBOX) t/demo

@@ -37,6 +37,7 @@ sub install
 {
 	my ($class) = @_;
 	my $run = $ENV{PROFIMPORT_RUN} or croak 'needs t/sandbox';
+	my $cflags = $ENV{PROFIMPORT_CFLAGS} // '';
 	my $prefix = "$run/crash";
 	my $bindir = _output($ENV{PG_CONFIG}, '--bindir');
 	my $path = dirname($prefix . substr($bindir, length "$run/pg"));
@@ -54,7 +55,7 @@ sub install
 	_run('cp', '-r', "$tree/src", "$tree/sql", "$tree/Makefile", "$tree/profimport.control", "$prefix/tree");
 	unlink glob("$prefix/tree/src/*.o"), glob("$prefix/tree/src/*.d");
 	_run('make', '-s', '-j2', '-C', "$prefix/tree", "PG_CONFIG=$pg_config",
-		'PROFILE=-Werror -DPROFIMPORT_CRASHPOINTS -DPI_PATIENCE_MS=4000 -DPI_MINUTES=3 -DPI_MINUTE_USECS=2000000', 'all');
+		"PROFILE=-Werror $cflags -DPROFIMPORT_CRASHPOINTS -DPI_PATIENCE_MS=4000 -DPI_MINUTES=3 -DPI_MINUTE_USECS=2000000", 'all');
 	_run('make', '-s', '-C', "$prefix/tree", "PG_CONFIG=$pg_config", 'install');
 	open my $done, '>', "$prefix/done" or croak "$prefix/done: $!";
 	return $path;
