@@ -646,23 +646,16 @@ make_key(const char *s, int len)
 
 /* The key of one scalar, or NULL if it is no scalar. */
 static char *
-scalar_key(PiType type, const JsonbValue *v)
+scalar_key(const JsonbValue *v)
 {
 	char		text[64];
-	char	   *folded;
-	char	   *key;
 	int64		ivalue;
 	double		dvalue;
 
 	switch (v->type)
 	{
 		case jbvString:
-			if (type != PI_TYPE_EMAIL)
-				return make_key(v->val.string.val, v->val.string.len);
-			folded = pi_fold_ascii(v->val.string.val, v->val.string.len);
-			key = make_key(folded, v->val.string.len);
-			pfree(folded);
-			return key;
+			return make_key(v->val.string.val, v->val.string.len);
 
 		case jbvBool:
 			return v->val.boolean ? make_key("true", 4) : make_key("false", 5);
@@ -712,7 +705,7 @@ pi_match_keys(PiType type, const JsonbValue *stored, char ***keys)
 
 	if (stored->type != jbvArray)
 	{
-		char	   *key = scalar_key(type, stored);
+		char	   *key = scalar_key(stored);
 
 		if (key == NULL)
 			return 0;
@@ -724,7 +717,7 @@ pi_match_keys(PiType type, const JsonbValue *stored, char ***keys)
 	*keys = pi_alloc_huge(sizeof(char *) * Max(stored->val.array.nElems, 1));
 	for (i = 0; i < stored->val.array.nElems; i++)
 	{
-		char	   *key = scalar_key(type, &stored->val.array.elems[i]);
+		char	   *key = scalar_key(&stored->val.array.elems[i]);
 
 		if (key != NULL)
 			(*keys)[n++] = key;

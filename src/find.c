@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "find.h"
 #include "statement.h"
+#include "textnorm.h"
 
 #define PROFILE_COLUMNS "p.profile_id, p.ctid, p.xmin, p.email, p.phones, p.data"
 #define JOIN_PROFILE(alias) \
@@ -178,17 +179,6 @@ unite(PiMatches *m)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-static char *
-lower_ascii(const char *s)
-{
-	char	   *result = pstrdup(s);
-
-	for (char *p = result; *p; p++)
-		if (*p >= 'A' && *p <= 'Z')
-			*p += 'a' - 'A';
-	return result;
-}
-
 /* ---- ahead ---------------------------------------------------------------- */
 
 typedef struct Ahead
@@ -261,7 +251,7 @@ pi_find_ahead(const PiSought *sought, int n)
 		col[c] = palloc(sizeof(Datum) * n);
 	for (int i = 0; i < n; i++)
 	{
-		char	   *email = lower_ascii(sought[i].email);
+		char	   *email = pi_fold_ascii(sought[i].email, strlen(sought[i].email));
 		uint64		hash = ahead_hash(sought[i].db, email);
 		bool		found;
 		Ahead	   *entry = hash_search(now->entries, &hash, HASH_ENTER, &found);
@@ -300,7 +290,7 @@ pi_find_ahead_written(const PiDatabase *db, const char *email)
 	Ahead	   *entry;
 
 	if (ahead != NULL && email != NULL &&
-		(entry = find_ahead(db, lower_ascii(email))) != NULL)
+		(entry = find_ahead(db, pi_fold_ascii(email, strlen(email)))) != NULL)
 		entry->valid = false;
 }
 
@@ -309,7 +299,7 @@ pi_find_ahead_written(const PiDatabase *db, const char *email)
 void
 pi_find_email_field(const PiDatabase *db, const char *email, PiMatches *m)
 {
-	char	   *lower = lower_ascii(email);
+	char	   *lower = pi_fold_ascii(email, strlen(email));
 	Datum		args[3];
 	Ahead	   *entry;
 
@@ -385,7 +375,7 @@ pi_find_sub_key(const PiDatabase *db, const char *name, char **keys, int nkeys,
 bool
 pi_email_taken(const PiDatabase *db, const char *email, const char *profile_id)
 {
-	Datum		args[4] = {CStringGetTextDatum(lower_ascii(email)),
+	Datum		args[4] = {CStringGetTextDatum(pi_fold_ascii(email, strlen(email))),
 		Int32GetDatum(db->db_id), Int32GetDatum(db->account_id),
 	CStringGetTextDatum(profile_id)};
 
