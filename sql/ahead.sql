@@ -27,6 +27,37 @@ CREATE VIEW t.different AS
 	UNION ALL (SELECT email, data FROM t.stored WHERE db_id = 2 EXCEPT ALL SELECT email, data FROM t.stored WHERE db_id = 1);
 CREATE FUNCTION t.m(patch text) RETURNS jsonb LANGUAGE sql AS $$ SELECT '{"data": {}}'::jsonb || patch::jsonb $$;
 
+-- plans made while the tables are empty, and kept: they probe indexes when there is something to read, too
+CREATE FUNCTION t.fetched() RETURNS bigint LANGUAGE sql AS $$ SELECT sum(idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables WHERE schemaname = 'profimport' $$;
+CREATE FUNCTION t.few_fetched(patch text, n int DEFAULT 1) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	before bigint := t.fetched();
+	results text;
+	fetched bigint;
+BEGIN
+	SELECT string_agg(DISTINCT b.outcome || ' ' || (b.result->>'error'), ', ') INTO results
+		FROM profimport.import_batch(array_fill(convert_to(('{"account_id": 1, "db_id": 3, "update_only": true, "data": {}}'::jsonb || patch::jsonb)::text, 'UTF8'), ARRAY[n])) b;
+	fetched := t.fetched() - before;
+	RETURN results || CASE WHEN fetched < 50 + 10 * n THEN '' ELSE format(', %s rows fetched', fetched) END;
+END $$;
+CREATE FUNCTION t.searches(OUT patch text, OUT result text) RETURNS SETOF record LANGUAGE sql AS $$
+	SELECT p, t.few_fetched(p, n) FROM (VALUES (1, '{"email": "k900@x.io"}'), (10, '{"email": "k900@x.io"}'), (1, '{"email": "s900@x.io"}'), (1, '{"matching": "phone", "phone": "+15550000900"}'),
+		(1, '{"matching": "phone_sub", "phone": "+16660000900"}'), (1, '{"matching": "custom", "field_name": "card", "field_value": 900}'), (1, '{"matching": "custom", "field_name": "tags", "field_value": "t900, all"}'),
+		(1, '{"matching": "custom_sub", "field_name": "login", "field_value": "l900"}')) v (n, p)
+$$;
+BEGIN;
+INSERT INTO profimport.database VALUES (1, 3);
+INSERT INTO profimport.field (account_id, db_id, name, type, matching) VALUES (1, 3, 'card', 'int', true), (1, 3, 'tags', 'tags', true);
+INSERT INTO profimport.resource (account_id, resource_id, db_ids) VALUES (1, 1, '{3}');
+INSERT INTO profimport.resource_field (account_id, resource_id, name, type, matching) VALUES (1, 1, 'login', 'string', true);
+SELECT * FROM t.searches();
+INSERT INTO profimport.profile (account_id, db_id, profile_id, email, phones, data)
+	SELECT 1, 3, 'p' || i, 'k' || i || '@x.io', ARRAY[format('+1555%s', lpad(i::text, 7, '0'))], format('{"card": %s, "tags": ["t%s", "all"]}', i, i)::jsonb FROM generate_series(1, 999) i;
+INSERT INTO profimport.subscription (account_id, db_id, profile_id, resource_id, channel, contact, custom_fields)
+	SELECT 1, 3, 'p' || i, 1, c, CASE c WHEN 'email' THEN 's' || i || '@x.io' ELSE format('+1666%s', lpad(i::text, 7, '0')) END, format('{"login": "l%s"}', i)::jsonb FROM generate_series(1, 999) i, unnest(ARRAY['email', 'sms']) c;
+SELECT * FROM t.searches();
+ROLLBACK;
+
 -- found again in the batch that made it, in any case of letters; twice the same; unchanged
 SELECT * FROM t.both(ARRAY[t.m('{"email": "a@x.io"}'), t.m('{"email": "A@X.io", "data": {"n": 1}}'), t.m('{"email": "a@x.io", "data": {"n": 1}}'), t.m('{"email": "a@x.io", "data": {"n": 2}}'),
 	t.m('{"email": "b@x.io", "data": {"n": 1, "card": 7}}'), t.m('{"email": "c@x.io", "data": {"card": 8}}'), t.m('{"email": "d@x.io", "update_only": true}'), t.m('{"email": "d@x.io"}'), t.m('{"email": "d@x.io", "update_only": true, "data": {"n": 1}}')]);
