@@ -262,7 +262,7 @@ for my $op (qw(import batch))
 # every success adds one to n, and one visit if it has subscriptions
 my @done = grep { $_->{json}{error} == 0 } @results;
 my $visits = grep { $bodies[ $_->{json}{feedback_id} ] =~ /"subscriptions"/ } @done;
-my $logged = $node->row('SELECT sum(n) AS n, sum(visits) AS visits, sum((op = $$insert$$)::int * n) AS inserted, count(*) FILTER (WHERE op = $$delete$$) AS deleted, sum(n) FILTER (WHERE op IN ($$import$$, $$batch$$)) AS imported FROM stress.log');
+my $logged = $node->row('SELECT sum(n) AS n, sum(visits) AS visits, sum((op = $$insert$$)::int * n) AS inserted, count(*) FILTER (WHERE op = $$delete$$ AND outcome = $$done$$) AS deleted, sum(n) FILTER (WHERE op IN ($$import$$, $$batch$$)) AS imported FROM stress.log');
 is($node->sql('SELECT sum((data->>$$n$$)::int) FROM profimport.profile'), $logged->{n} + @done, 'every increment counts, once');
 is($node->sql('SELECT sum((custom_fields->>$$visits$$)::int) FROM profimport.subscription'), $logged->{visits} + $visits, 'of subscriptions, too');
 
