@@ -230,6 +230,7 @@ pi_apply_init(void)
 		{"idle_in_transaction_session_timeout", "0"},
 		{"application_name", "profimport"},
 		{"check_function_bodies", "on"},	/* see pi_restoring() */
+		{"jit", "off"},			/* statements are short, and plans are kept */
 		{"lc_messages", "C"},	/* see describe_error() */
 	};
 
