@@ -494,12 +494,17 @@ on_tick(void *arg)
 		lose_connection(a);
 }
 
+/*
+ * Until then a message without identity may be taken for one of them when the
+ * worker dies: no more than README allows for, which is prefetch.
+ */
 static bool
 forgetting_is_due(void)
 {
 	int			n = pi_outbox_settled_messages();
+	int			enough = Min(pi_batch_size, pi_effective_prefetch());
 
-	return n >= Min(FORGET_MESSAGES, pi_batch_size) ||
+	return n >= Min(FORGET_MESSAGES, enough) ||
 		(n > 0 && TimestampDifferenceExceeds(forgot_at, GetCurrentTimestamp(),
 											 FORGET_MS));
 }

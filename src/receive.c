@@ -142,6 +142,7 @@ probe_acknowledged(void)
 void
 pi_receive_acknowledge(uint64 tag, int n)
 {
+	int			enough = Min(pi_batch_size, pi_effective_prefetch());
 	bool		rest;
 	bool		sent;
 
@@ -150,7 +151,7 @@ pi_receive_acknowledge(uint64 tag, int n)
 	pi_worker.unprobed += n;
 	pi_worker.unprobed_tag = tag;
 	sent = pi_amqp_ack(consumer->conn, tag, true);
-	if (sent && pi_worker.unprobed >= Min(PROBE_MESSAGES, pi_batch_size))
+	if (sent && pi_worker.unprobed >= Min(PROBE_MESSAGES, enough))
 		sent = probe_acknowledged();
 	else if (sent)
 		sent = pi_amqp_flush(consumer->conn, &rest);
