@@ -28,9 +28,12 @@ my $load = ProfImport::Load->new(node => $node, broker => $broker, vhost => $vho
 $load->survive(
 	'disk alarm',
 	sub {
+		# away until there is the alarm, or it could have imported everything by then
+		$node->set('profimport.enabled' => 'off');
+		$node->wait_state('disabled');
 		my $left = $load->left;
-
 		$broker->disk_alarm(1);
+		$node->set('profimport.enabled' => undef);
 		$node->poll('blocked by the alarm', 'SELECT blocked AND results_pending >= 500 FROM profimport.stat_worker', 't');
 		$node->wait_state('paused');
 		cmp_ok($load->left, '<', $left, 'disk alarm: import went on');

@@ -150,9 +150,11 @@ is($after, $before, 'file descriptors after connections closed by the operator')
 cmp_ok($then - $kb, '<', $RECONNECT_KB, 'memory is flat over them');
 
 is($node->worker->{pid}, $pid, 'the worker is the same');
-$amqp->purge('database_import_result');
 $amqp->publish('database_import', message(email => 'last@example.com', feedback_id => 'last'));
-is(($amqp->results(1))[0]{json}{feedback_id}, 'last', 'and it imports');
+# behind what the cut connections left to be answered
+my $result;
+do { ($result) = $amqp->results(1) } until $result->{json}{feedback_id} eq 'last';
+is($result->{json}{error}, 0, 'and it imports');
 $psql->quit;
 
 done_testing();
