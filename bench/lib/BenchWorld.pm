@@ -68,7 +68,7 @@ sub new
 			log_min_messages => 'warning' });
 	$node->configure(1, $_, fields => { points => { type => 'int' }, tier => { type => 'tags', matching => json_true },
 			card => { type => 'int', matching => json_true } })
-	  for 1 .. 5;
+	  for 1 .. 6;
 	$node->safe_psql('postgres', 'CREATE EXTENSION pg_buffercache');
 	$node->safe_psql('postgres', slurp_file("$here/upsert_loop.sql"));
 	# what updates find, in both tables
