@@ -36,7 +36,7 @@ sub messages_come_again
 	return $node->poll('messages come again', "SELECT redelivered > $redelivered FROM profimport.stat_worker", 't');
 }
 
-$load->survive('connection closed', sub { messages_come_again(sub { $broker->close_connections($vhost, 'consume$') }) }, identity => 'serial');
-$load->survive('broker killed', sub { messages_come_again(sub { $broker->kill9; $broker->start }) }, identity => 'serial');
+$load->survive('connection closed', sub { messages_come_again(sub { $broker->close_connections($vhost, 'consume$') }) }, identity => 'serial', left => 3000);
+$load->survive('broker killed', sub { messages_come_again(sub { $broker->kill9; $broker->start }) }, identity => 'serial', left => 3000);
 
 done_testing();
