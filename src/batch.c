@@ -6,8 +6,9 @@
  * NOTES
  *		Pure memory: no SQL, no connection.  What makes two deliveries "the
  *		same message" is decided here, by three digests (SHA-256, cut to 16
- *		bytes); that of the body comes with the delivery.  Lengths and tags are hashed along, so that no two different
- *		lists of properties give the same bytes.
+ *		bytes); that of the body comes with the delivery.  Lengths and tags are
+ *		hashed along, so that no two different lists of properties give the
+ *		same bytes.
  *
  * IDENTIFICATION
  *		src/batch.c

@@ -46,8 +46,8 @@ static PiSql errors_sql = {
 };
 
 /*
- * By number, which is the order of time: an index on occurred_at would cost
- * more at each import than all else about events but the row.
+ * By number, which is the order of time: an index on occurred_at would be one
+ * more that each import has to write.
  */
 static PiSql events_sql = {
 	.text = "DELETE FROM profimport.trigger_event WHERE event_id IN"
